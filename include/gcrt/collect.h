@@ -1,0 +1,27 @@
+/* Collection and its control. Every function may be called from any thread, none from a signal handler. */
+#ifndef GCRT_COLLECT_H
+#define GCRT_COLLECT_H
+
+#include <gcrt/declare.h>
+
+GC_BEGIN_DECLARATIONS
+
+/* Starts the library. A constructor does so before main; calling it again, or at all, is never needed.
+ * Returns 0. A malformed GCRT_* variable or a machine that cannot run the library ends the program with a message. */
+GC_API int gc_init(void);
+
+/* A full collection: when it returns, what was unreachable at the call is free. It works with collections off, too. */
+GC_API void gc_collect(void);
+
+/* Sets the goal as GCRT_GOGC does: the heap may grow to live * (1 + percent/100) before it is collected, and never less
+ * than 4 MiB * percent/100. A negative percent turns automatic collection off. Returns the old value, -1 for off. */
+GC_API int gc_set_percent(int percent);
+
+/* Collects, then gives all free memory of the heap back to the operating system before it returns. */
+GC_API void gc_free_os_memory(void);
+
+/* Keeps what p points to alive up to this call: for an object whose only pointer is disguised. It does nothing. */
+GC_API void gc_keep_alive(const void *p);
+
+GC_END_DECLARATIONS
+#endif

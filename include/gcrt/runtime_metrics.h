@@ -1,0 +1,72 @@
+/* What the library knows of its memory and its collections.
+ *
+ * Reading stops nobody and may be done at any time from any thread (not from a signal handler). All fields are of one
+ * moment and balance: heap_sys == heap_inuse + heap_idle, mallocs - frees == heap_objects, sys is the sum of the other
+ * ..._sys fields. The meaning of each follows Go's runtime.MemStats. */
+#ifndef GCRT_RUNTIME_METRICS_H
+#define GCRT_RUNTIME_METRICS_H
+
+#include <gcrt/declare.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Every scalar metric: type, name, unit, text. Expand it to list, print or export them all. */
+#define GCRT_RUNTIME_METRICS(METRIC)                                                                                   \
+  METRIC(uint64_t, alloc, "bytes", "bytes of allocated objects, live or not yet reclaimed; the same as heap_alloc")    \
+  METRIC(uint64_t, total_alloc, "bytes", "bytes allocated since the start; only grows")                                \
+  METRIC(uint64_t, sys, "bytes", "bytes of memory obtained from the operating system in all")                          \
+  METRIC(uint64_t, mallocs, "objects", "objects allocated since the start")                                            \
+  METRIC(uint64_t, frees, "objects", "objects reclaimed since the start, by the collector or gc_free")                 \
+  METRIC(uint64_t, heap_alloc, "bytes", "bytes of allocated objects")                                                  \
+  METRIC(uint64_t, heap_sys, "bytes", "bytes of heap memory ever taken from the reservation")                          \
+  METRIC(uint64_t, heap_idle, "bytes", "bytes of heap memory in no span; heap_released is a part of it")               \
+  METRIC(uint64_t, heap_inuse, "bytes", "bytes of heap memory in spans that hold at least one object")                 \
+  METRIC(uint64_t, heap_released, "bytes", "bytes of idle heap memory given back to the operating system")             \
+  METRIC(uint64_t, heap_objects, "objects", "allocated objects")                                                       \
+  METRIC(uint64_t, mspan_inuse, "bytes", "bytes of span structures in use")                                            \
+  METRIC(uint64_t, mspan_sys, "bytes", "bytes obtained for span structures")                                           \
+  METRIC(uint64_t, mcache_inuse, "bytes", "bytes of thread caches in use")                                             \
+  METRIC(uint64_t, mcache_sys, "bytes", "bytes obtained for thread caches")                                            \
+  METRIC(uint64_t, buckhash_sys, "bytes", "bytes obtained for profiling tables")                                       \
+  METRIC(uint64_t, gc_sys, "bytes", "bytes obtained for bitmaps, chunk tables and mark stacks")                        \
+  METRIC(uint64_t, other_sys, "bytes", "bytes obtained for everything else")                                           \
+  METRIC(uint64_t, next_gc, "bytes", "heap size that starts the next collection; UINT64_MAX when it is off")           \
+  METRIC(uint64_t, last_gc, "ns", "end of the last collection, nanoseconds since 1970; 0 before the first")            \
+  METRIC(uint64_t, pause_total_ns, "ns", "time the program was stopped, in all")                                       \
+  METRIC(uint64_t, lookups, "lookups", "always 0; kept for readers of Go's structure")                                 \
+  METRIC(uint64_t, gc_cpu_ns, "ns", "processor time used by collections, all markers together")                        \
+  METRIC(uint64_t, heap_live, "bytes", "bytes that the last collection found reachable")                               \
+  METRIC(uint64_t, stack_scan, "bytes", "bytes of stacks searched by the last collection")                             \
+  METRIC(uint64_t, globals_scan, "bytes", "bytes of global and thread-local variables searched by the last one")       \
+  METRIC(uint64_t, mark_overflows, "events", "times a mark stack reached its bound and the heap was searched instead")  \
+  METRIC(uint32_t, num_gc, "cycles", "completed collections")                                                          \
+  METRIC(uint32_t, num_forced_gc, "cycles", "collections that the program asked for")                                  \
+  METRIC(uint32_t, threads, "threads", "threads known to the library")                                                 \
+  METRIC(uint32_t, markers, "threads", "threads that mark in a collection, at most")                                   \
+  METRIC(double, gc_cpu_fraction, "1", "share of the program's available processor time used by collections")
+
+/* Size classes have 1 to RUNTIME_METRICS_SIZE_CLASSES - 1; larger objects are in no class. */
+#define RUNTIME_METRICS_SIZE_CLASSES 73
+/* The last pauses are kept in circles of this length; the newest is at (num_gc + 255) % 256. */
+#define RUNTIME_METRICS_PAUSES 256
+
+GC_BEGIN_DECLARATIONS
+
+struct runtime_metrics {
+#define GCRT_METRIC_FIELD(type, name, unit, text) type name;
+  GCRT_RUNTIME_METRICS(GCRT_METRIC_FIELD)
+#undef GCRT_METRIC_FIELD
+  uint64_t pause_ns[RUNTIME_METRICS_PAUSES];  /* length of each of the last stops, ns */
+  uint64_t pause_end[RUNTIME_METRICS_PAUSES]; /* its end, nanoseconds since 1970 */
+  struct runtime_metrics_size_class {
+    uint32_t size;    /* bytes of a cell; 0 for class 0, which counts nothing */
+    uint64_t mallocs; /* objects allocated */
+    uint64_t frees;   /* objects reclaimed */
+  } by_size[RUNTIME_METRICS_SIZE_CLASSES];
+};
+
+/* Fills *m. Returns 0, or -1 with errno EINVAL if m is NULL. */
+GC_API int runtime_metrics_read(struct runtime_metrics *m);
+
+GC_END_DECLARATIONS
+#endif

@@ -1,0 +1,57 @@
+/* Atomic words over libatomic_ops (its MIT core; nothing of libatomic_ops_gpl).
+ *
+ * Every shared word of the library is a gcrt_word read and written through these names, so the memory order stands at
+ * each use: relaxed unless the name says acquire, release or full. A gcrt_word is as wide as a pointer. */
+#ifndef GCRT_BASE_ATOMICS_H
+#define GCRT_BASE_ATOMICS_H
+
+#include <atomic_ops.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef volatile AO_t gcrt_word;
+
+static inline size_t gcrt_load(const gcrt_word *p) { return AO_load(p); }
+static inline size_t gcrt_load_acquire(const gcrt_word *p) { return AO_load_acquire(p); }
+static inline void gcrt_store(gcrt_word *p, size_t v) { AO_store(p, v); }
+static inline void gcrt_store_release(gcrt_word *p, size_t v) { AO_store_release(p, v); }
+static inline void gcrt_fence(void) { AO_nop_full(); }
+
+/* Store, then a full fence: the store is seen before any later load of this thread is made. */
+static inline void gcrt_store_full(gcrt_word *p, size_t v) {
+  AO_store(p, v);
+  AO_nop_full();
+}
+
+/* The old value. */
+static inline size_t gcrt_add(gcrt_word *p, size_t v) { return AO_fetch_and_add(p, v); }
+static inline size_t gcrt_sub(gcrt_word *p, size_t v) { return AO_fetch_and_add(p, (AO_t)0 - v); }
+static inline size_t gcrt_add_full(gcrt_word *p, size_t v) { return AO_fetch_and_add_full(p, v); }
+
+static inline bool gcrt_cas(gcrt_word *p, size_t from, size_t to) { return AO_compare_and_swap(p, from, to); }
+static inline bool gcrt_cas_full(gcrt_word *p, size_t from, size_t to) { return AO_compare_and_swap_full(p, from, to); }
+static inline bool gcrt_cas_acquire(gcrt_word *p, size_t from, size_t to) {
+  return AO_compare_and_swap_acquire(p, from, to);
+}
+
+/* Sets bits; true if this call set at least one that was clear. */
+static inline bool gcrt_set_bits(gcrt_word *p, size_t bits) {
+  for (;;) {
+    size_t old = AO_load(p);
+    if ((old & bits) == bits) return false;
+    if (AO_compare_and_swap(p, old, old | bits)) return true;
+  }
+}
+
+static inline void gcrt_clear_bits(gcrt_word *p, size_t bits) {
+  for (;;) {
+    size_t old = AO_load(p);
+    if (AO_compare_and_swap(p, old, old & ~bits)) return;
+  }
+}
+
+/* Orders memory accesses of one thread against a signal handler that runs on it. */
+static inline void gcrt_signal_fence(void) { AO_compiler_barrier(); }
+
+#endif

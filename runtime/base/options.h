@@ -1,0 +1,88 @@
+/* The environment options: one row each, expanded into storage, parser and docs/options.md.
+ *
+ * A value is parsed once, before the first thread of the library's exists, and never written again except through the
+ * functions of collect.h. A malformed value ends the program with exit status 2 and a line that names the variable, the
+ * value and what is accepted. Unset and empty mean the default. */
+#ifndef GCRT_BASE_OPTIONS_H
+#define GCRT_BASE_OPTIONS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum gcrt_option_type {
+  GCRT_OPTION_PERCENT, /* an integer of 0 or more, or "off" (-1) */
+  GCRT_OPTION_COUNT,   /* an integer between low and high */
+  GCRT_OPTION_SIZE,    /* bytes between low and high: N, NB, NKiB, NMiB, NGiB, NTiB */
+};
+
+#define GCRT_SIZE_GIB ((int64_t)1 << 30)
+/* The stop signal's default is counted from the end, as the C library takes the first real-time signals for itself. */
+#define GCRT_DEFAULT_SIGNAL 60
+
+/* type, field, variable, default, low, high, text */
+#define GCRT_OPTIONS(OPTION)                                                                                           \
+  OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, 1000000,                                                                  \
+         "How much the heap may grow over what the last collection found alive, in percent, before the next one; "     \
+         "at least 4 MiB times this percentage. `off` collects only when gc_collect is called or memory runs out.")    \
+  OPTION(COUNT, markers, "GCRT_MARKERS", 0, 0, 64,                                                                     \
+         "Threads that mark in a collection, the one that started it included. 0 takes one per available processor, "  \
+         "at most 8.")                                                                                                 \
+  OPTION(COUNT, signal, "GCRT_SIGNAL", GCRT_DEFAULT_SIGNAL, 34, 64,                                                    \
+         "The real-time signal that stops threads. The program must not use the same one.")                            \
+  OPTION(COUNT, stop_timeout, "GCRT_STOP_TIMEOUT", 10000, 10, 3600000,                                                 \
+         "Milliseconds after which a thread that does not stop is named on standard error.")                           \
+  OPTION(SIZE, heap_reserve, "GCRT_HEAP_RESERVE", 256 * GCRT_SIZE_GIB, 16 * 1024 * 1024, 4096 * GCRT_SIZE_GIB,         \
+         "Address space reserved for the heap, the most it can ever grow to. Less is taken when an address-space "     \
+         "limit (RLIMIT_AS) leaves less.")                                                                             \
+  OPTION(COUNT, stress, "GCRT_STRESS", 0, 0, 1000000000,                                                               \
+         "Collect at every Nth allocation of a thread: for finding bugs, in the program and in the library. 0 is off.")
+
+/* key, text: switches of GCRT_DEBUG, each `key=0` or `key=1`, comma-separated */
+#define GCRT_DEBUG_KEYS(KEY)                                                                                           \
+  KEY(gctrace, "One line on standard error for every collection, in the form of Go's gctrace.")                        \
+  KEY(clobberfree, "Fill reclaimed objects with 0xdb, so that a use after free is seen early.")                        \
+  KEY(checkmark, "Mark a second time, alone, and abort if the first marking missed an object.")                        \
+  KEY(verify, "Check every invariant of the heap after each collection.")
+
+struct gcrt_options {
+#define GCRT_OPTION_FIELD(type, field, variable, standard, low, high, text) int64_t field;
+  GCRT_OPTIONS(GCRT_OPTION_FIELD)
+#undef GCRT_OPTION_FIELD
+  struct {
+#define GCRT_DEBUG_FIELD(key, text) int64_t key;
+    GCRT_DEBUG_KEYS(GCRT_DEBUG_FIELD)
+#undef GCRT_DEBUG_FIELD
+  } debug;
+};
+
+extern struct gcrt_options gcrt_options;
+
+/* Sets every field to its default. */
+void gcrt_options_default(struct gcrt_options *options);
+
+/* Parses one value into *result. Returns 0, or -1 with what is accepted written into expected[0..size). */
+int gcrt_option_parse(const char *variable, const char *value, int64_t *result, char *expected, size_t size);
+
+/* Parses GCRT_DEBUG's list. Returns 0, or -1 with what is accepted written into expected[0..size). */
+int gcrt_debug_parse(struct gcrt_options *options, const char *value, char *expected, size_t size);
+
+/* Reads the environment into gcrt_options; ends the program with exit status 2 at the first malformed value. Variables
+ * that start with GCRT_ and are unknown get a warning. */
+void gcrt_options_read(void);
+
+/* A row as data, for documentation and tests. */
+struct gcrt_option_row {
+  enum gcrt_option_type type;
+  const char *variable;
+  int64_t standard, low, high;
+  const char *text;
+};
+struct gcrt_debug_row {
+  const char *key, *text;
+};
+extern const struct gcrt_option_row gcrt_option_rows[];
+extern const size_t gcrt_option_row_count;
+extern const struct gcrt_debug_row gcrt_debug_rows[];
+extern const size_t gcrt_debug_row_count;
+
+#endif

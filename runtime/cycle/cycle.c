@@ -1,0 +1,161 @@
+/* One collection: stop, mark, sweep, resume.
+ *
+ * It runs on the thread that asked for it, inside the loader's lock (sys/loader.h): so no library comes or goes, and a
+ * thread that collects from the constructor of one, holding that lock already, cannot wait for another that waits for
+ * it. Helpers mark beside it. Everything between stop and resume calls neither malloc nor the loader, as a stopped
+ * thread may hold their locks.
+ *
+ * fork: a child inherits the loader's lock as it is, so no thread may be inside while another forks. `inside` counts
+ * those that are, `forking` sends new ones out again. */
+#include "cycle/cycle.h"
+
+#include "base/options.h"
+#include "base/report.h"
+#include "heap/cache.h"
+#include "heap/heap.h"
+#include "mark/mark.h"
+#include "sys/clock.h"
+#include "sys/loader.h"
+#include "world/roots.h"
+
+void (*gcrt_cycle_listener)(const struct gcrt_cycle_report *report);
+
+/* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
+enum { BYTES_PER_MARKER = 2 << 20 };
+
+static struct {
+  struct gcrt_lock lock;
+  gcrt_word inside, forking;
+  uint64_t number;
+} cycle;
+
+static uint64_t bytes_of(const struct gcrt_root *roots, size_t count, enum gcrt_root_kind kind) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < count; i++) {
+    if (roots[i].kind == kind) bytes += roots[i].range.end - roots[i].range.start;
+  }
+  return bytes;
+}
+
+static void mark(struct gcrt_cycle_report *report) {
+  size_t count;
+  const struct gcrt_root *roots = gcrt_roots_collect(&count);
+  report->stack_bytes = bytes_of(roots, count, GCRT_ROOT_STACK);
+  report->global_bytes = bytes_of(roots, count, GCRT_ROOT_GLOBAL);
+  struct gcrt_mark_stats before, after;
+  gcrt_mark_get_stats(&before);
+  uint64_t expected = gcrt_pacer_live() + report->global_bytes;
+  report->members = (unsigned)gcrt_min(gcrt_mark_members(), 1 + expected / BYTES_PER_MARKER);
+  gcrt_mark_all(roots, count, report->members);
+  if (gcrt_options.debug.checkmark) gcrt_mark_check(roots, count);
+  gcrt_mark_get_stats(&after);
+  report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
+}
+
+static void sweep(struct gcrt_cycle_report *report) {
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    if (t->cache) gcrt_cache_mark_unused(t->cache);
+  }
+  report->heap_after = gcrt_heap_sweep(gcrt_options.debug.clobberfree);
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    if (t->cache) gcrt_cache_note_windows(t->cache);
+  }
+  if (gcrt_options.debug.verify) gcrt_heap_verify();
+}
+
+/* Between stop and resume. */
+static void collect_stopped(struct gcrt_cycle_report *report) {
+  gcrt_root_set_lock();
+  report->heap_before = gcrt_load(&gcrt_heap.live);
+  report->goal = gcrt_pacer_goal();
+  uint64_t begin = gcrt_clock_monotonic();
+  mark(report);
+  uint64_t marked = gcrt_clock_monotonic();
+  sweep(report);
+  report->sweep_ns = gcrt_clock_monotonic() - marked;
+  report->mark_ns = marked - begin;
+  report->next_goal = gcrt_pacer_cycle_end(report->heap_after);
+  gcrt_root_set_unlock();
+}
+
+static void collect(enum gcrt_cycle_reason reason) {
+  struct gcrt_cycle_report report = {.number = ++cycle.number, .reason = reason};
+  gcrt_lock(&gcrt_world.lock);
+  report.begin = gcrt_clock_monotonic();
+  report.stopping_ns = gcrt_world_stop();
+  collect_stopped(&report);
+  report.end = gcrt_clock_monotonic();
+  gcrt_world_resume();
+  gcrt_unlock(&gcrt_world.lock);
+  report.end_realtime = gcrt_clock_realtime();
+  if (gcrt_cycle_listener) gcrt_cycle_listener(&report);
+}
+
+struct request {
+  enum gcrt_cycle_reason reason;
+  bool again, collected;
+};
+
+static void leave(void) {
+  if (gcrt_add_full(&cycle.inside, (size_t)-1) == 1) gcrt_futex_wake(&cycle.inside, 1);
+}
+
+/* Under the loader's lock. */
+static void enter(void *argument) {
+  struct request *request = argument;
+  gcrt_add_full(&cycle.inside, 1);
+  request->again = gcrt_load_acquire(&cycle.forking) != 0;
+  if (!request->again) {
+    gcrt_lock(&cycle.lock);
+    if (request->reason != GCRT_CYCLE_GOAL || gcrt_cycle_due()) {
+      collect(request->reason);
+      request->collected = true;
+    }
+    gcrt_unlock(&cycle.lock);
+  }
+  leave();
+}
+
+GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
+  struct request request = {.reason = reason};
+  GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
+  do {
+    while (gcrt_load_acquire(&cycle.forking)) gcrt_futex_wait(&cycle.forking, 1, -1);
+    gcrt_registers_save(&gcrt_self->registers);
+    gcrt_self->alternate = gcrt_stack_alternate();
+    gcrt_loader_call(enter, &request);
+  } while (request.again);
+  return request.collected;
+}
+
+void gcrt_cycle_fork_prepare(void) {
+  /* Two threads that fork at once take turns. */
+  while (!gcrt_cas_full(&cycle.forking, 0, 1)) gcrt_futex_wait(&cycle.forking, 1, -1);
+  size_t inside;
+  while ((inside = gcrt_load_acquire(&cycle.inside)) != 0) {
+    gcrt_futex_wait(&cycle.inside, (uint32_t)inside, -1);
+  }
+  gcrt_lock(&gcrt_world.lock);
+  gcrt_root_set_lock();
+  gcrt_heap_lock_all();
+}
+
+void gcrt_cycle_fork_parent(void) {
+  gcrt_heap_unlock_all();
+  gcrt_root_set_unlock();
+  gcrt_unlock(&gcrt_world.lock);
+  gcrt_store_full(&cycle.forking, 0);
+  gcrt_futex_wake(&cycle.forking, INT32_MAX);
+}
+
+void gcrt_cycle_fork_child(void) {
+  gcrt_lock_reset(&cycle.lock);
+  gcrt_root_set_reset_lock();
+  gcrt_heap_reset_locks();
+  gcrt_mark_after_fork();
+  gcrt_store(&cycle.inside, 0);
+  gcrt_store(&cycle.forking, 0);
+  bool others = gcrt_world.count > 1;
+  gcrt_world_after_fork();
+  if (others) gcrt_heap_recount(gcrt_self ? gcrt_self->cache : NULL);
+}

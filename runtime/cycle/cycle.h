@@ -1,0 +1,62 @@
+/* The cycle: one collection from its start to its end, and when the next one is due.
+ *
+ * Lock order, for the whole library: the loader's lock, gcrt_cycle's lock, gcrt_world.lock, (the stop), the root set's
+ * lock, a slot's central lock, the chunk allocator's lock, a marker's locks. A mutator takes those behind the stop only
+ * inside a critical section, so after a stop they are free. */
+#ifndef GCRT_CYCLE_CYCLE_H
+#define GCRT_CYCLE_CYCLE_H
+
+#include "base/atomics.h"
+#include "world/thread.h"
+
+#include <stdint.h>
+
+enum gcrt_cycle_reason {
+  GCRT_CYCLE_GOAL,      /* the heap reached its goal; nothing happens if another thread was first */
+  GCRT_CYCLE_FORCED,    /* gc_collect */
+  GCRT_CYCLE_EMERGENCY, /* memory ran out */
+};
+
+/* What is known of a collection when it has ended. Times in ns, sizes in bytes. */
+struct gcrt_cycle_report {
+  uint64_t number;
+  uint64_t begin, end;   /* monotonic: of the stop */
+  uint64_t end_realtime;
+  uint64_t stopping_ns;  /* until all threads had stopped */
+  uint64_t mark_ns, sweep_ns;
+  uint64_t mark_cpu_ns;  /* of all markers */
+  uint64_t heap_before, heap_after, goal, next_goal;
+  uint64_t stack_bytes, global_bytes;
+  unsigned members;
+  enum gcrt_cycle_reason reason;
+};
+
+/* Hears of every collection when it has ended: the program runs again, the cycle's lock is held. May not allocate. */
+extern void (*gcrt_cycle_listener)(const struct gcrt_cycle_report *report);
+
+/* cycle.c */
+/* Collects. The calling thread must be known, outside critical sections, and may hold no lock of the library's. Returns
+ * whether a collection ran. */
+bool gcrt_cycle_collect(enum gcrt_cycle_reason reason);
+/* Whether the heap has reached its goal. */
+GCRT_INLINE bool gcrt_cycle_due(void);
+/* Around fork, in this order: no collection runs from the first to one of the others. */
+void gcrt_cycle_fork_prepare(void);
+void gcrt_cycle_fork_parent(void);
+void gcrt_cycle_fork_child(void);
+
+/* pacer.c */
+/* GCRT_GOGC; returns the old value. Takes effect at once. */
+int gcrt_pacer_set_percent(int percent);
+int gcrt_pacer_percent(void);
+/* After a sweep that left `live` bytes. Returns the goal that was set. */
+uint64_t gcrt_pacer_cycle_end(uint64_t live);
+/* The heap size that starts the next collection, UINT64_MAX: never. */
+uint64_t gcrt_pacer_goal(void);
+uint64_t gcrt_pacer_live(void);
+
+#include "heap/layout.h"
+
+GCRT_INLINE bool gcrt_cycle_due(void) { return gcrt_load(&gcrt_heap.live) >= gcrt_load(&gcrt_heap.trigger); }
+
+#endif

@@ -1,0 +1,201 @@
+/* Thread caches: see cache.h for the invariants.
+ *
+ * A refill takes the free cells of one bitmap word of a span that the thread owns, so threads meet at a lock only when
+ * a span is used up. Zeroing happens here, in pieces that stay in the first-level cache until they are handed out; cells
+ * that were never used are not zeroed again.
+ *
+ * Called by the owning thread inside a critical section (world/gate.h), except gcrt_cache_count and gcrt_cache_holds.
+ * Not async-signal-safe. A free list threaded through the cells was not chosen: it writes into memory before it is
+ * handed out and cannot tell a free cell from an object. */
+#include "heap/cache.h"
+
+#include "base/report.h"
+#include "heap/heap.h"
+#include "heap/stats.h"
+#include "sys/memory.h"
+#include "sys/proc.h"
+
+#include <string.h>
+
+uint16_t gcrt_slot_table[GCRT_TABLE_MAX + 1];
+
+static gcrt_word caches;
+
+static size_t cache_size(void) { return gcrt_align_up(sizeof(struct gcrt_cache), gcrt_page_size()); }
+
+void gcrt_cache_init_table(void) {
+  for (size_t size = 0; size <= GCRT_TABLE_MAX; size++) {
+    unsigned class = gcrt_class_of(size ? (unsigned)size : 1);
+    gcrt_slot_table[size] = (uint16_t)gcrt_slot_of(class, GCRT_SCAN, gcrt_class_size[class] == size);
+  }
+}
+
+struct gcrt_cache *gcrt_cache_new(void) {
+  struct gcrt_cache *cache = gcrt_memory_map(cache_size());
+  if (cache) gcrt_add(&caches, 1);
+  return cache;
+}
+
+size_t gcrt_cache_bytes(size_t *count) {
+  *count = gcrt_load(&caches);
+  return cache_size();
+}
+
+/* Zeroes the cells of `mask`, run by run. Runs of small cells are short: a call for each would cost more than the
+ * stores. */
+static void zero_cells(uintptr_t base, size_t cell, uint64_t mask) {
+  while (mask) {
+    unsigned start = gcrt_ctz(mask);
+    uint64_t rest = ~(mask >> start);
+    unsigned length = rest ? gcrt_ctz(rest) : 64 - start;
+    char *p = (char *)base + start * cell;
+    size_t bytes = length * cell;
+    if (bytes <= 128) {
+      for (size_t i = 0; i < bytes; i += GCRT_GRANULE) memset(p + i, 0, GCRT_GRANULE);
+    } else {
+      memset(p, 0, bytes);
+    }
+    if (start + length >= 64) break;
+    mask &= ~gcrt_low_bits(start + length);
+  }
+}
+
+/* The lowest n set bits of mask. */
+static uint64_t lowest_bits(uint64_t mask, unsigned n) {
+  if (gcrt_popcount(mask) <= n) return mask;
+  uint64_t kept = 0;
+  for (; n; n--) {
+    kept |= mask & -mask;
+    mask &= mask - 1;
+  }
+  return kept;
+}
+
+/* Moves the free cells of the span's next word that has any into the window. False: the span is used up. */
+static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_span *span, unsigned limit) {
+  struct gcrt_window *window = &cache->windows[slot];
+  struct gcrt_refill *refill = &cache->refill[slot];
+  size_t first = gcrt_span_index(span);
+  struct gcrt_chunk *chunk = &gcrt_heap.chunks[first];
+  struct gcrt_pair *pairs = &gcrt_heap.pairs[first * GCRT_PAIRS];
+  for (uint32_t i = refill->cursor; i * 64 < chunk->cells; i++) {
+    uint64_t valid = gcrt_low_bits((unsigned)gcrt_min(64, chunk->cells - i * 64));
+    uint64_t mask = valid & ~gcrt_load(&pairs[i].alloc);
+    if (mask == 0) continue;
+    mask = lowest_bits(mask, limit);
+    refill->cursor = i;
+    gcrt_set_bits(&span->windows, (size_t)1 << i);
+    gcrt_set_bits(&pairs[i].alloc, mask);
+    unsigned count = gcrt_popcount(mask);
+    gcrt_add(&span->used, count);
+    gcrt_add(&gcrt_heap.live, (size_t)count * chunk->cell);
+    uintptr_t base = gcrt_chunk_address(first) + (size_t)i * 64 * chunk->cell;
+    uint32_t fresh = span->fresh > i * 64 ? span->fresh - i * 64 : 0;
+    zero_cells(base, chunk->cell, mask & gcrt_low_bits(fresh));
+    uint32_t top = i * 64 + gcrt_log2(mask) + 1;
+    if (top > span->fresh) span->fresh = top;
+    window->base = base;
+    window->cell = chunk->cell;
+    window->pair = &pairs[i];
+    gcrt_store(&refill->taken, gcrt_load(&refill->taken) + count);
+    window->mask = mask;
+    return true;
+  }
+  return false;
+}
+
+bool gcrt_cache_refill(struct gcrt_cache *cache, unsigned slot, unsigned cells) {
+  struct gcrt_refill *refill = &cache->refill[slot];
+  GCRT_CHECK(cache->windows[slot].mask == 0);
+  if (!refill->active) {
+    refill->active = 1;
+    size_t n = gcrt_load(&cache->slots);
+    cache->used[n] = (uint16_t)slot;
+    gcrt_store_release(&cache->slots, n + 1);
+  }
+  unsigned limit = (unsigned)gcrt_max(1, GCRT_WINDOW_BYTES / gcrt_class_size[gcrt_slot_class(slot)]);
+  if (limit > cells) limit = cells;
+  for (;;) {
+    if (!refill->span) {
+      refill->cursor = 0;
+      refill->span = gcrt_central_take(slot);
+      if (!refill->span) return false;
+    }
+    gcrt_store_full(&cache->activity, gcrt_load(&cache->activity) + 1);
+    bool filled = window_from(cache, slot, refill->span, limit);
+    gcrt_store_release(&cache->activity, gcrt_load(&cache->activity) + 1);
+    if (filled) return true;
+    struct gcrt_span *span = refill->span;
+    refill->span = NULL;
+    gcrt_central_give(span);
+  }
+}
+
+void gcrt_cache_mark_unused(struct gcrt_cache *cache) {
+  size_t n = gcrt_load(&cache->slots);
+  for (size_t i = 0; i < n; i++) {
+    unsigned slot = cache->used[i];
+    struct gcrt_window *window = &cache->windows[slot];
+    if (window->mask) gcrt_set_bits(&window->pair->mark, window->mask);
+    struct gcrt_refill *refill = &cache->refill[slot];
+    if (refill->span) refill->span->owned = false;
+    refill->span = NULL;
+    refill->cursor = 0;
+  }
+}
+
+void gcrt_cache_note_windows(const struct gcrt_cache *cache) {
+  size_t n = gcrt_load(&cache->slots);
+  for (size_t i = 0; i < n; i++) {
+    const struct gcrt_window *window = &cache->windows[cache->used[i]];
+    if (window->mask == 0) continue;
+    size_t pair = (size_t)(window->pair - gcrt_heap.pairs);
+    gcrt_set_bits(&gcrt_heap.spans[pair / GCRT_PAIRS].windows, (size_t)1 << (pair % GCRT_PAIRS));
+  }
+}
+
+bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const struct gcrt_pair *pair, size_t bit) {
+  const volatile struct gcrt_window *window = &cache->windows[slot];
+  return window->pair == pair && (window->mask & bit) != 0;
+}
+
+void gcrt_cache_count(const struct gcrt_cache *cache, uint64_t *counts) {
+  size_t n = gcrt_load_acquire(&cache->slots);
+  for (size_t i = 0; i < n; i++) {
+    unsigned slot = cache->used[i];
+    const volatile uint64_t *mask = &cache->windows[slot].mask;
+    for (;;) {
+      size_t before = gcrt_load_acquire(&cache->activity);
+      uint64_t taken = gcrt_load(&cache->refill[slot].taken) - gcrt_popcount(*mask);
+      gcrt_fence();
+      if (before % 2 == 0 && gcrt_load(&cache->activity) == before) {
+        counts[gcrt_slot_class(slot)] += taken;
+        break;
+      }
+      gcrt_thread_yield();
+    }
+  }
+}
+
+void gcrt_cache_retire(struct gcrt_cache *cache) {
+  size_t n = gcrt_load(&cache->slots);
+  for (size_t i = 0; i < n; i++) {
+    unsigned slot = cache->used[i];
+    struct gcrt_window *window = &cache->windows[slot];
+    struct gcrt_refill *refill = &cache->refill[slot];
+    struct gcrt_span *owned = refill->span;
+    unsigned unused = gcrt_popcount(window->mask);
+    gcrt_add(&gcrt_heap_stats.retired[gcrt_slot_class(slot)], gcrt_load(&refill->taken) - unused);
+    if (unused) {
+      struct gcrt_span *span = &gcrt_heap.spans[gcrt_heap.chunks[gcrt_chunk_index(window->base)].first];
+      gcrt_clear_bits(&window->pair->alloc, window->mask);
+      window->mask = 0;
+      gcrt_sub(&gcrt_heap.live, (size_t)unused * window->cell);
+      gcrt_sub(&span->used, unused);
+      if (span != owned) gcrt_central_freed(span);
+    }
+    if (owned) gcrt_central_give(owned);
+  }
+  gcrt_sub(&caches, 1);
+  gcrt_memory_unmap(cache, cache_size());
+}

@@ -1,0 +1,57 @@
+/* The heap layer's functions, by file. Nothing here knows of threads or roots: the world hands in its caches. */
+#ifndef GCRT_HEAP_HEAP_H
+#define GCRT_HEAP_HEAP_H
+
+#include "heap/layout.h"
+
+/* reservation.c: takes the address space (at most `bytes`, less under RLIMIT_AS) and the tables. Once, before all. */
+void gcrt_heap_init(size_t bytes);
+
+/* pages.c: runs of chunks. Thread-safe. */
+/* A run of n free chunks, the first at a multiple of `alignment` chunks (a power of two), committed and counted as
+ * busy. SIZE_MAX if there is none. Sets *zeroed if all of it reads as zero. */
+size_t gcrt_pages_take(size_t n, size_t alignment, bool *zeroed);
+void gcrt_pages_give(size_t first, size_t n, bool zeroed);
+/* Returns the memory of every free chunk to the operating system; bytes returned. */
+size_t gcrt_pages_release(void);
+
+/* span.c: spans and the central lists. Thread-safe. */
+/* A span with free cells of that slot, owned by the caller; NULL: no memory. */
+struct gcrt_span *gcrt_central_take(unsigned slot);
+/* Ends the ownership; the span is listed if it has free cells. */
+void gcrt_central_give(struct gcrt_span *span);
+/* A cell of an unowned span may have become free: list it, or free the whole span. */
+void gcrt_central_freed(struct gcrt_span *span);
+/* A span for one large object; NULL: no memory. size is what the program asked for, alignment a power of two. */
+struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind);
+/* Takes a span apart and gives its chunks back. It is in no list, and nothing in it is in use. */
+void gcrt_span_destroy(struct gcrt_span *span);
+
+/* object.c: objects by address. Thread-safe. */
+/* What gc_free or gc_realloc complain of; GCRT_OBJECT_OK fills *place. */
+enum gcrt_object_state { GCRT_OBJECT_OK, GCRT_OBJECT_FOREIGN, GCRT_OBJECT_INTERIOR, GCRT_OBJECT_FREE };
+enum gcrt_object_state gcrt_object_at(const void *p, struct gcrt_place *place);
+/* Bytes the program may use. */
+size_t gcrt_object_usable(const struct gcrt_place *place);
+enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place);
+/* Takes an object out of use. False if another thread freed it in the same moment. */
+bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
+
+/* sweep.c: with all threads stopped and the unused window cells marked. */
+/* Alloc bits become mark bits, mark bits are cleared, central lists are made anew, empty spans are freed; gcrt_heap.live
+ * becomes what is left. Returns that. */
+size_t gcrt_heap_sweep(bool clobber);
+
+/* recount.c: in a forked child, with the cache of its only thread (or NULL): makes all counts agree with the bitmaps. */
+struct gcrt_cache;
+void gcrt_heap_recount(const struct gcrt_cache *cache);
+
+/* verify.c: walks every invariant of layout.h, with all threads stopped; a breach is fatal. */
+void gcrt_heap_verify(void);
+
+/* fork.c's part of this layer: all locks, in lock order. */
+void gcrt_heap_lock_all(void);
+void gcrt_heap_unlock_all(void);
+void gcrt_heap_reset_locks(void);
+
+#endif

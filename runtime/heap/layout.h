@@ -1,0 +1,163 @@
+/* The heap's shape: chunks, spans, cells, and how any address finds its object.
+ *
+ * The heap is one reservation cut into chunks of 64 KiB. A span is one or more chunks with cells of one size class and
+ * one kind, or one large object. What the marker needs of a chunk is 16 bytes in a flat table; which cells are handed
+ * out and which are marked stands in pairs of words out of line, so that neither marking nor sweeping writes into heap
+ * memory.
+ *
+ * Invariants (heap/verify.c walks them):
+ *  - A chunk with cells == 0 is in no span: every lookup in it fails, as the index is never below 0.
+ *  - All chunks of a span carry the same entry; `first` is the index of the span's first chunk.
+ *  - Cell i of a span is bit i % 64 of pair i / 64 behind the first chunk; a span has at most 4096 cells.
+ *  - A mark bit is only ever set where the alloc bit is. Between collections no mark bit is set.
+ *  - A cell whose alloc bit is clear is not handed out; one whose bit is set is an object or lies unused in the window
+ *    of exactly one thread, and then it reads as zero.
+ *  - An object that fills its cell to the last byte is in a span with GCRT_TIGHT, all others are not: a pointer one
+ *    past the end of an object in any other span still points into its cell. */
+#ifndef GCRT_HEAP_LAYOUT_H
+#define GCRT_HEAP_LAYOUT_H
+
+#include "base/atomics.h"
+#include "base/bits.h"
+#include "base/size_classes.h"
+#include "sys/lock.h"
+
+enum {
+  GCRT_CHUNK_SHIFT = 16,
+  GCRT_CHUNK = 1 << GCRT_CHUNK_SHIFT, /* bytes */
+  GCRT_PAIRS = 64,                    /* pairs of bitmap words a chunk */
+};
+
+/* What an object is, as allocation asks for it. */
+enum gcrt_kind { GCRT_SCAN, GCRT_NOSCAN, GCRT_UNCOLLECTABLE, GCRT_KINDS };
+
+/* What a span is, as the marker asks for it. */
+enum {
+  GCRT_FLAG_NOSCAN = 1,
+  GCRT_FLAG_UNCOLLECTABLE = 2,
+  GCRT_FLAG_TIGHT = 4, /* every object fills its cell */
+  GCRT_FLAG_LARGE = 8,
+};
+
+/* A slot is a class, a kind and whether the objects fill their cells: what a thread keeps a window of. */
+enum { GCRT_SLOTS_PER_CLASS = 2 * GCRT_KINDS, GCRT_SLOTS = GCRT_CLASSES * GCRT_SLOTS_PER_CLASS };
+
+GCRT_INLINE unsigned gcrt_slot_of(unsigned class, enum gcrt_kind kind, bool tight) {
+  return class * GCRT_SLOTS_PER_CLASS + (unsigned)kind * 2 + tight;
+}
+GCRT_INLINE unsigned gcrt_slot_class(unsigned slot) { return slot / GCRT_SLOTS_PER_CLASS; }
+GCRT_INLINE enum gcrt_kind gcrt_slot_kind(unsigned slot) {
+  return (enum gcrt_kind)(slot % GCRT_SLOTS_PER_CLASS / 2);
+}
+GCRT_INLINE bool gcrt_slot_tight(unsigned slot) { return slot % 2 != 0; }
+
+struct gcrt_chunk {
+  uint32_t first; /* index of the span's first chunk */
+  uint32_t magic; /* ceil(2^31 / (cell / 16)), 0 for a large object: (offset / 16 * magic) >> 31 is the cell's index */
+  uint32_t cells; /* cells of the span, 0: free */
+  uint16_t cell;  /* bytes of a cell, 0 for a large object */
+  uint8_t flags;
+  uint8_t class;
+};
+_Static_assert(sizeof(struct gcrt_chunk) == 16, "the marker's table is indexed by shifts");
+
+struct gcrt_pair {
+  gcrt_word alloc, mark;
+};
+
+/* The rest of what a span is; entry i of the table belongs to the span whose first chunk is i.
+ * `listed`, `owned` and the lists are under the central lock of the slot; used is atomic. */
+struct gcrt_span {
+  struct gcrt_span *next; /* in the central list of its slot */
+  size_t size;            /* bytes of a large object, as counted: whole pages */
+  gcrt_word windows;      /* bit i: pair i is, or lately was, the window of a thread */
+  gcrt_word used;         /* cells whose alloc bit is set */
+  uint32_t chunks;
+  uint32_t fresh; /* cells from here on were never handed out and read as zero */
+  uint16_t slot;
+  bool listed; /* in the central list */
+  bool owned;  /* a thread refills from it; always for a large object */
+  uint64_t unused[2];
+};
+_Static_assert(sizeof(struct gcrt_span) == 64, "a cache line each");
+
+struct gcrt_central {
+  struct gcrt_lock lock;
+  struct gcrt_span *partial; /* spans that are not owned and may have a free cell */
+};
+
+struct gcrt_heap {
+  uintptr_t base;
+  size_t reserved;  /* bytes */
+  gcrt_word used;   /* bytes from base up to the last chunk that was ever in a span */
+  gcrt_word live;   /* bytes of cells handed out to windows and objects: what pacing counts */
+  gcrt_word trigger; /* when live reaches it, the next refill collects */
+
+  struct gcrt_chunk *chunks;
+  struct gcrt_pair *pairs;
+  struct gcrt_span *spans;
+  struct gcrt_central *central; /* [GCRT_SLOTS] */
+
+  /* The chunk allocator, under pages_lock. */
+  struct gcrt_lock pages_lock;
+  uint64_t *busy_map;  /* bit set: in a span */
+  uint64_t *dirty_map; /* bit set: not known to read as zero */
+  size_t committed;    /* chunks that were made usable, a prefix */
+  size_t first_free;   /* no free chunk below */
+  gcrt_word busy;      /* chunks in spans */
+  gcrt_word dirty;     /* free chunks that hold memory: not given back since they were used */
+
+  /* Large objects and gc_free, counted where they happen. */
+  gcrt_word large_mallocs, large_bytes;
+};
+
+extern struct gcrt_heap gcrt_heap;
+
+GCRT_INLINE uintptr_t gcrt_chunk_address(size_t index) { return gcrt_heap.base + (index << GCRT_CHUNK_SHIFT); }
+GCRT_INLINE size_t gcrt_chunk_index(uintptr_t address) { return (address - gcrt_heap.base) >> GCRT_CHUNK_SHIFT; }
+GCRT_INLINE size_t gcrt_span_index(const struct gcrt_span *span) { return (size_t)(span - gcrt_heap.spans); }
+GCRT_INLINE uintptr_t gcrt_span_start(const struct gcrt_span *span) {
+  return gcrt_chunk_address(gcrt_span_index(span));
+}
+
+/* Where an address lies. */
+struct gcrt_place {
+  struct gcrt_chunk *chunk;
+  struct gcrt_pair *pair;
+  size_t bit;
+  uint32_t index;
+};
+
+GCRT_INLINE bool gcrt_in_heap(uintptr_t address) { return address - gcrt_heap.base < gcrt_load(&gcrt_heap.used); }
+
+/* Finds the cell of any address; false: in no span, or in the tail behind the last cell. Looks at no alloc bit. */
+GCRT_INLINE bool gcrt_find_cell(uintptr_t address, struct gcrt_place *place) {
+  size_t offset = address - gcrt_heap.base;
+  if (offset >= gcrt_load(&gcrt_heap.used)) return false;
+  struct gcrt_chunk *chunk = &gcrt_heap.chunks[offset >> GCRT_CHUNK_SHIFT];
+  size_t first = chunk->first;
+  uint64_t inside = (offset - (first << GCRT_CHUNK_SHIFT)) / GCRT_GRANULE;
+  uint32_t index = (uint32_t)((inside * chunk->magic) >> 31);
+  if (index >= chunk->cells) return false;
+  place->chunk = chunk;
+  place->index = index;
+  place->pair = &gcrt_heap.pairs[first * GCRT_PAIRS + index / 64];
+  place->bit = (size_t)1 << (index % 64);
+  return true;
+}
+
+/* As above, for a cell that is handed out. */
+GCRT_INLINE bool gcrt_find(uintptr_t address, struct gcrt_place *place) {
+  return gcrt_find_cell(address, place) && (gcrt_load(&place->pair->alloc) & place->bit) != 0;
+}
+
+GCRT_INLINE uintptr_t gcrt_place_start(const struct gcrt_place *place) {
+  return gcrt_chunk_address(place->chunk->first) + (size_t)place->index * place->chunk->cell;
+}
+
+/* Bytes of the cell, or of the large object. */
+GCRT_INLINE size_t gcrt_place_size(const struct gcrt_place *place) {
+  return place->chunk->cell ? place->chunk->cell : gcrt_heap.spans[place->chunk->first].size;
+}
+
+#endif

@@ -1,0 +1,60 @@
+/* Objects by address: what gc_free, gc_realloc, gc_base and gc_usable_size stand on.
+ *
+ * Freeing clears the alloc bit; the compare-and-swap on it decides between two threads that free the same object. A
+ * cell that lies unused in a thread's window has its alloc bit set, too: the caller asks the windows first
+ * (api/alloc.c), which only spans with the word's bit in span->windows need.
+ *
+ * Called inside a critical section (world/gate.h), so no sweep runs beside it. Thread-safe. */
+#include "base/report.h"
+#include "heap/heap.h"
+#include "heap/stats.h"
+
+#include <string.h>
+
+enum gcrt_object_state gcrt_object_at(const void *p, struct gcrt_place *place) {
+  uintptr_t address = (uintptr_t)p;
+  if (!gcrt_find_cell(address, place)) return gcrt_in_heap(address) ? GCRT_OBJECT_FREE : GCRT_OBJECT_FOREIGN;
+  if ((gcrt_load(&place->pair->alloc) & place->bit) == 0) return GCRT_OBJECT_FREE;
+  return gcrt_place_start(place) == address ? GCRT_OBJECT_OK : GCRT_OBJECT_INTERIOR;
+}
+
+size_t gcrt_object_usable(const struct gcrt_place *place) {
+  if (place->chunk->flags & GCRT_FLAG_LARGE) {
+    /* The chunk's tail behind the last page is the spare byte that a pointer one past the end needs. */
+    return gcrt_heap.spans[place->chunk->first].size;
+  }
+  return place->chunk->cell - ((place->chunk->flags & GCRT_FLAG_TIGHT) == 0);
+}
+
+enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place) {
+  return gcrt_slot_kind(gcrt_heap.spans[place->chunk->first].slot);
+}
+
+static bool take_alloc_bit(struct gcrt_pair *pair, size_t bit) {
+  for (;;) {
+    size_t old = gcrt_load(&pair->alloc);
+    if ((old & bit) == 0) return false;
+    if (gcrt_cas_full(&pair->alloc, old, old & ~bit)) return true;
+  }
+}
+
+bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
+  struct gcrt_span *span = &gcrt_heap.spans[place->chunk->first];
+  size_t size = gcrt_place_size(place);
+  unsigned class = place->chunk->class;
+  bool large = (place->chunk->flags & GCRT_FLAG_LARGE) != 0;
+  uintptr_t start = gcrt_place_start(place);
+  /* Clobbered while the cell is still taken: once the bit is clear, another thread may be handed it. */
+  if (clobber) memset((void *)start, 0xdb, size);
+  if (!take_alloc_bit(place->pair, place->bit)) return false;
+  gcrt_add(&gcrt_heap_stats.frees[class], 1);
+  if (large) gcrt_add(&gcrt_heap_stats.large_freed_bytes, size);
+  gcrt_sub(&gcrt_heap.live, size);
+  size_t left = gcrt_sub(&span->used, 1) - 1;
+  if (large) {
+    gcrt_span_destroy(span);
+  } else if (!span->listed || left == 0) {
+    gcrt_central_freed(span);
+  }
+  return true;
+}

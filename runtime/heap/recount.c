@@ -1,0 +1,37 @@
+/* Counting the heap anew from its bitmaps, for a forked child.
+ *
+ * Another thread may have been exchanging a window when the program forked: cells whose alloc bits it had set are then
+ * in no window and in no count. The child takes the bitmaps for the truth and computes the counts from them; the cells
+ * are free after its first sweep. With one thread and no lock held by anyone. */
+#include "heap/cache.h"
+#include "heap/heap.h"
+#include "heap/stats.h"
+
+void gcrt_heap_recount(const struct gcrt_cache *cache) {
+  uint64_t cells[GCRT_CLASSES] = {0};
+  size_t live = 0;
+  size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  for (size_t i = 0; i < end; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    if (chunk->cells == 0 || chunk->first != i) continue;
+    struct gcrt_span *span = &gcrt_heap.spans[i];
+    size_t used = 0;
+    for (size_t word = 0; word * 64 < chunk->cells; word++) {
+      used += gcrt_popcount(gcrt_load(&gcrt_heap.pairs[i * GCRT_PAIRS + word].alloc));
+    }
+    gcrt_store(&span->used, used);
+    cells[chunk->class] += used;
+    live += used * (chunk->cell ? chunk->cell : span->size);
+  }
+  gcrt_store(&gcrt_heap.live, live);
+  uint64_t counted[GCRT_CLASSES] = {0};
+  if (cache) gcrt_cache_count(cache, counted);
+  for (size_t i = 0; cache && i < gcrt_load(&cache->slots); i++) {
+    unsigned slot = cache->used[i];
+    cells[gcrt_slot_class(slot)] -= gcrt_popcount(cache->windows[slot].mask);
+  }
+  for (unsigned class = 1; class < GCRT_CLASSES; class++) {
+    size_t frees = gcrt_load(&gcrt_heap_stats.frees[class]);
+    gcrt_store(&gcrt_heap_stats.retired[class], cells[class] + frees - counted[class]);
+  }
+}

@@ -1,0 +1,143 @@
+/* Spans: their birth and end, and the central lists that hand them to threads.
+ *
+ * Invariants: a span is owned by at most one thread, or listed in the central list of its slot, or neither; neither
+ * means that it had no free cell when it was last looked at. A span whose cells are all free is taken apart as soon as
+ * nobody owns it, so its chunks serve every size class.
+ *
+ * Lock order: a slot's central lock, then the chunk allocator's. Thread-safe, not async-signal-safe. Lists by fullness
+ * were not chosen: the sweep lists spans by address, which keeps the low part of the heap full. */
+#include "base/report.h"
+#include "heap/heap.h"
+
+/* Bytes; large objects are counted in these steps, as what is not touched is not resident. */
+enum { LARGE_ROUNDING = 4096 };
+
+static uint8_t slot_flags(unsigned slot) {
+  static const uint8_t of_kind[GCRT_KINDS] = {
+      [GCRT_NOSCAN] = GCRT_FLAG_NOSCAN, [GCRT_UNCOLLECTABLE] = GCRT_FLAG_UNCOLLECTABLE};
+  return (uint8_t)(of_kind[gcrt_slot_kind(slot)] | (gcrt_slot_tight(slot) ? GCRT_FLAG_TIGHT : 0));
+}
+
+/* Enters a span into the tables. The entries are complete before any address of the span is handed out. */
+static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gcrt_chunk *entry, unsigned slot) {
+  struct gcrt_span *span = &gcrt_heap.spans[first];
+  *span = (struct gcrt_span){.chunks = (uint32_t)chunks, .slot = (uint16_t)slot, .owned = true};
+  for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = *entry;
+  return span;
+}
+
+/* Under the slot's lock, so that gcrt_central_freed never sees it half made. */
+static struct gcrt_span *span_small(unsigned slot) {
+  unsigned class = gcrt_slot_class(slot);
+  size_t chunks = gcrt_class_chunks[class];
+  bool zeroed;
+  size_t first = gcrt_pages_take(chunks, 1, &zeroed);
+  if (first == SIZE_MAX) return NULL;
+  uint32_t cell = gcrt_class_size[class];
+  uint32_t units = cell / GCRT_GRANULE;
+  struct gcrt_chunk entry = {
+      .first = (uint32_t)first,
+      .magic = (uint32_t)(((UINT64_C(1) << 31) + units - 1) / units),
+      .cells = (uint32_t)(chunks * GCRT_CHUNK / cell),
+      .cell = (uint16_t)cell,
+      .flags = slot_flags(slot),
+      .class = (uint8_t)class,
+  };
+  struct gcrt_span *span = span_enter(first, chunks, &entry, slot);
+  span->fresh = zeroed ? 0 : entry.cells;
+  return span;
+}
+
+struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind) {
+  size_t chunks = size / GCRT_CHUNK + (size % GCRT_CHUNK != 0);
+  size_t align_chunks = gcrt_max(1, alignment / GCRT_CHUNK);
+  bool zeroed;
+  if (chunks > gcrt_heap.reserved / GCRT_CHUNK) return NULL;
+  size_t first = gcrt_pages_take(chunks, align_chunks, &zeroed);
+  if (first == SIZE_MAX) return NULL;
+  size_t bytes = gcrt_align_up(size, LARGE_ROUNDING);
+  bool tight = bytes % GCRT_CHUNK == 0;
+  unsigned slot = gcrt_slot_of(0, kind, tight);
+  struct gcrt_chunk entry = {
+      .first = (uint32_t)first, .cells = 1, .flags = (uint8_t)(slot_flags(slot) | GCRT_FLAG_LARGE)};
+  struct gcrt_span *span = span_enter(first, chunks, &entry, slot);
+  span->size = bytes;
+  if (!zeroed) __builtin_memset((void *)gcrt_chunk_address(first), 0, span->size);
+  gcrt_store(&span->used, 1);
+  span->fresh = 1;
+  gcrt_add(&gcrt_heap.large_mallocs, 1);
+  gcrt_add(&gcrt_heap.large_bytes, span->size);
+  gcrt_add(&gcrt_heap.live, span->size);
+  gcrt_set_bits(&gcrt_heap.pairs[first * GCRT_PAIRS].alloc, 1);
+  return span;
+}
+
+void gcrt_span_destroy(struct gcrt_span *span) {
+  size_t first = gcrt_span_index(span);
+  size_t chunks = span->chunks;
+  bool never_used = span->fresh == 0;
+  GCRT_CHECK(gcrt_load(&span->used) == 0);
+  for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
+  span->chunks = 0;
+  span->listed = false;
+  span->owned = false;
+  gcrt_pages_give(first, chunks, never_used);
+}
+
+struct gcrt_span *gcrt_central_take(unsigned slot) {
+  struct gcrt_central *central = &gcrt_heap.central[slot];
+  gcrt_lock(&central->lock);
+  struct gcrt_span *span = central->partial;
+  if (span) {
+    central->partial = span->next;
+    span->listed = false;
+    span->owned = true;
+  } else {
+    span = span_small(slot);
+  }
+  gcrt_unlock(&central->lock);
+  return span;
+}
+
+/* Under the slot's lock, with a span nobody owns. */
+static void list_if_free(struct gcrt_central *central, struct gcrt_span *span) {
+  size_t cells = gcrt_heap.chunks[gcrt_span_index(span)].cells;
+  if (span->listed || gcrt_load(&span->used) == cells) return;
+  span->next = central->partial;
+  central->partial = span;
+  span->listed = true;
+}
+
+static void unlist(struct gcrt_central *central, struct gcrt_span *span) {
+  struct gcrt_span **link = &central->partial;
+  while (*link != span) link = &(*link)->next;
+  *link = span->next;
+  span->listed = false;
+}
+
+void gcrt_central_give(struct gcrt_span *span) {
+  struct gcrt_central *central = &gcrt_heap.central[span->slot];
+  gcrt_lock(&central->lock);
+  span->owned = false;
+  bool empty = gcrt_load(&span->used) == 0;
+  if (!empty) list_if_free(central, span);
+  if (empty) gcrt_span_destroy(span);
+  gcrt_unlock(&central->lock);
+}
+
+/* The span may have been taken apart, and even made anew, since the caller freed a cell of it: all is looked at again
+ * under the lock of the slot it had. */
+void gcrt_central_freed(struct gcrt_span *span) {
+  unsigned slot = span->slot;
+  struct gcrt_central *central = &gcrt_heap.central[slot];
+  gcrt_lock(&central->lock);
+  if (span->slot == slot && span->chunks != 0 && !span->owned) {
+    if (gcrt_load(&span->used) == 0) {
+      if (span->listed) unlist(central, span);
+      gcrt_span_destroy(span);
+    } else {
+      list_if_free(central, span);
+    }
+  }
+  gcrt_unlock(&central->lock);
+}

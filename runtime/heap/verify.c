@@ -1,0 +1,68 @@
+/* The heap verifier: walks every invariant of layout.h and stops the program at the first breach.
+ *
+ * With all threads stopped and no marking under way; after each collection when GCRT_DEBUG=verify=1 asks for it, and
+ * from tests. It allocates nothing. */
+#include "base/report.h"
+#include "heap/heap.h"
+
+static size_t verify_span(size_t first) {
+  const struct gcrt_span *span = &gcrt_heap.spans[first];
+  const struct gcrt_chunk *chunk = &gcrt_heap.chunks[first];
+  const struct gcrt_pair *pairs = &gcrt_heap.pairs[first * GCRT_PAIRS];
+  bool large = (chunk->flags & GCRT_FLAG_LARGE) != 0;
+  GCRT_CHECK(chunk->first == first && span->chunks > 0);
+  GCRT_CHECK(chunk->cells <= 64 * GCRT_PAIRS && span->fresh <= chunk->cells);
+  GCRT_CHECK(chunk->class == gcrt_slot_class(span->slot) && large == (chunk->class == 0));
+  GCRT_CHECK(!(span->owned && span->listed));
+  if (large) {
+    GCRT_CHECK(chunk->cell == 0 && chunk->cells == 1 && span->size <= (size_t)span->chunks * GCRT_CHUNK);
+  } else {
+    GCRT_CHECK(chunk->cell == gcrt_class_size[chunk->class] && span->chunks == gcrt_class_chunks[chunk->class]);
+  }
+  for (size_t i = 0; i < span->chunks; i++) {
+    const struct gcrt_chunk *other = &gcrt_heap.chunks[first + i];
+    GCRT_CHECK(other->first == first && other->cells == chunk->cells && other->magic == chunk->magic);
+    GCRT_CHECK(gcrt_heap.busy_map[(first + i) / 64] >> ((first + i) % 64) & 1);
+  }
+  size_t used = 0;
+  for (size_t i = 0; i < GCRT_PAIRS; i++) {
+    size_t alloc = gcrt_load(&pairs[i].alloc);
+    size_t valid = i * 64 < chunk->cells ? gcrt_low_bits((unsigned)gcrt_min(64, chunk->cells - i * 64)) : 0;
+    GCRT_CHECK((alloc & ~valid) == 0);
+    GCRT_CHECK(gcrt_load(&pairs[i].mark) == 0);
+    used += gcrt_popcount(alloc);
+  }
+  GCRT_CHECK(used == gcrt_load(&span->used));
+  GCRT_CHECK(used > 0 || span->owned);
+  return used * (large ? span->size : chunk->cell);
+}
+
+static void verify_lists(void) {
+  for (unsigned slot = 0; slot < GCRT_SLOTS; slot++) {
+    size_t steps = 0;
+    for (const struct gcrt_span *span = gcrt_heap.central[slot].partial; span; span = span->next) {
+      GCRT_CHECK(span->listed && !span->owned && span->slot == slot && span->chunks > 0);
+      GCRT_CHECK(++steps <= gcrt_heap.reserved / GCRT_CHUNK);
+    }
+  }
+}
+
+void gcrt_heap_verify(void) {
+  size_t chunks = 0;
+  size_t live = 0;
+  size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  for (size_t i = 0; i < end; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    bool busy = gcrt_heap.busy_map[i / 64] >> (i % 64) & 1;
+    GCRT_CHECK(busy == (chunk->cells != 0));
+    chunks += busy;
+    if (busy && chunk->first == i) {
+      live += verify_span(i);
+    } else if (busy) {
+      GCRT_CHECK(gcrt_heap.chunks[chunk->first].first == chunk->first && chunk->first < i);
+    }
+  }
+  GCRT_CHECK(chunks == gcrt_load(&gcrt_heap.busy));
+  GCRT_CHECK(live == gcrt_load(&gcrt_heap.live));
+  verify_lists();
+}

@@ -1,0 +1,42 @@
+/* Marking: finding all that is reachable from the roots, with all mutators stopped.
+ *
+ * Tri-colour: white objects have no mark bit; grey ones have it and are in a queue, a stack or a block; black ones have
+ * it and were scanned. A marker sets an object's bit before it becomes grey, and scans it exactly once, unless a mark
+ * stack overflowed: then every marked object is scanned again until none is found white. At the end no black object
+ * holds the address of a white one that is handed out. */
+#ifndef GCRT_MARK_MARK_H
+#define GCRT_MARK_MARK_H
+
+#include "world/roots.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct gcrt_mark_stats {
+  uint64_t cpu_ns;    /* of all markers */
+  uint64_t overflows; /* since the start */
+};
+
+/* team.c: takes the memory for `members` markers. The threads of the others start with the first marking that wants
+ * them; a machine that refuses threads marks with fewer. */
+void gcrt_mark_init(unsigned members);
+unsigned gcrt_mark_members(void);
+
+/* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */
+void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);
+void gcrt_mark_get_stats(struct gcrt_mark_stats *stats);
+
+/* Bytes of mark stacks. */
+size_t gcrt_mark_memory(void);
+
+/* At most so many blocks of mark stack, for tests of the overflow; 0: the default bound. */
+void gcrt_mark_limit_blocks(size_t blocks);
+
+/* In a forked child: the markers' threads are gone; new ones start when they are wanted. */
+void gcrt_mark_after_fork(void);
+
+/* checkmark.c: marks again, alone and simply, and stops the program if an object is reachable and not marked. */
+void gcrt_mark_check(const struct gcrt_root *roots, size_t count);
+
+#endif

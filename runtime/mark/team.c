@@ -1,0 +1,274 @@
+/* The team of markers: who marks what, and when all is done.
+ *
+ * Work comes from four places: the roots, taken in slices; the spans of uncollectable objects; large objects, in slices;
+ * and the deques of blocks of the members. A member that finds none is idle; when all are, marking is over, for only a
+ * member that is not idle makes new work, and it looks at its own queues before it calls itself idle.
+ *
+ * The caller of gcrt_mark_all is member 0, with the mutators stopped. Helpers sleep on `job` between markings: its upper
+ * part counts the jobs, its low byte says how many members this one has. They block every signal and are not mutators.
+ * Cursors are under `lock`. Not async-signal-safe. */
+#include "mark/marker.h"
+#include "mark/mark.h"
+
+#include "base/report.h"
+#include "sys/clock.h"
+#include "sys/memory.h"
+#include "sys/proc.h"
+#include "sys/registers.h"
+
+enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
+
+static struct {
+  struct gcrt_marker *markers;
+  unsigned members, started; /* helpers that run */
+  size_t block_limit;        /* set by tests */
+  gcrt_word job, working, idle, overflowed, overflows, cpu_ns;
+  unsigned active; /* members of the job that runs */
+
+  struct gcrt_lock lock;
+  const struct gcrt_root *roots;
+  size_t root_count, root;
+  uintptr_t root_at; /* in roots[root]; 0: at its start */
+  size_t span;       /* chunks looked at for uncollectable spans */
+  bool rescan;       /* all marked objects are scanned again, instead of the roots */
+  struct gcrt_range shared[SHARED_RANGES];
+  size_t shared_count;
+  gcrt_word sources; /* 0: roots, spans and shared ranges are all taken */
+} team;
+
+bool gcrt_team_hungry(void) { return gcrt_load(&team.idle) != 0; }
+
+void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
+
+bool gcrt_team_share(struct gcrt_range range) {
+  gcrt_lock(&team.lock);
+  bool room = team.shared_count < SHARED_RANGES;
+  if (room) {
+    team.shared[team.shared_count++] = range;
+    gcrt_store_release(&team.sources, 1);
+  }
+  gcrt_unlock(&team.lock);
+  return room;
+}
+
+struct work {
+  enum { NOTHING, ROOT, SLICE, SPANS } kind;
+  struct gcrt_range range;
+  bool one_past_end;
+  size_t first, end; /* chunks */
+};
+
+static bool take_root(struct work *work) {
+  if (team.rescan || team.root == team.root_count) return false;
+  const struct gcrt_root *root = &team.roots[team.root];
+  uintptr_t start = team.root_at ? team.root_at : root->range.start;
+  uintptr_t end = root->range.end - start > GCRT_SLICE ? start + GCRT_SLICE : root->range.end;
+  *work = (struct work){.kind = ROOT, .range = {start, end}, .one_past_end = root->kind == GCRT_ROOT_STACK};
+  team.root_at = end;
+  if (end == root->range.end) {
+    team.root++;
+    team.root_at = 0;
+  }
+  return true;
+}
+
+static bool take_shared(struct work *work) {
+  if (team.shared_count == 0) return false;
+  struct gcrt_range *range = &team.shared[team.shared_count - 1];
+  uintptr_t end = range->end - range->start > GCRT_SLICE ? range->start + GCRT_SLICE : range->end;
+  *work = (struct work){.kind = SLICE, .range = {range->start, end}};
+  range->start = end;
+  if (end == range->end) team.shared_count--;
+  return true;
+}
+
+static bool take_spans(struct work *work) {
+  size_t total = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  if (team.span >= total) return false;
+  work->kind = SPANS;
+  work->first = team.span;
+  work->end = team.span = gcrt_min(total, team.span + SPANS_IN_ONE_GO);
+  return true;
+}
+
+static bool take_work(struct work *work) {
+  if (gcrt_load_acquire(&team.sources) == 0) return false;
+  gcrt_lock(&team.lock);
+  bool taken = take_root(work) || take_shared(work) || take_spans(work);
+  if (!taken) gcrt_store(&team.sources, 0);
+  gcrt_unlock(&team.lock);
+  return taken;
+}
+
+/* Uncollectable objects are roots; after an overflow every marked object is as good as one. */
+static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
+  for (size_t i = first; i < end; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    if (chunk->cells == 0 || chunk->first != i) continue;
+    bool wanted = team.rescan ? !(chunk->flags & GCRT_FLAG_NOSCAN) : (chunk->flags & GCRT_FLAG_UNCOLLECTABLE) != 0;
+    if (!wanted) continue;
+    struct gcrt_pair *pairs = &gcrt_heap.pairs[i * GCRT_PAIRS];
+    for (size_t word = 0; word * 64 < chunk->cells; word++) {
+      uint64_t cells = team.rescan ? gcrt_load(&pairs[word].mark) : gcrt_load(&pairs[word].alloc);
+      for (; cells; cells &= cells - 1) {
+        uintptr_t start = gcrt_chunk_address(i) + (word * 64 + gcrt_ctz(cells)) * chunk->cell;
+        if (team.rescan) {
+          gcrt_marker_scan_object(marker, start);
+        } else {
+          gcrt_marker_visit(marker, start);
+        }
+      }
+      gcrt_marker_drain(marker);
+    }
+  }
+}
+
+static void do_work(struct gcrt_marker *marker, const struct work *work) {
+  switch (work->kind) {
+  case ROOT: gcrt_marker_scan_roots(marker, work->range, work->one_past_end); break;
+  case SLICE: gcrt_marker_scan_slice(marker, work->range); break;
+  case SPANS: scan_spans(marker, work->first, work->end); break;
+  case NOTHING: break;
+  }
+  gcrt_marker_drain(marker);
+}
+
+static bool steal(struct gcrt_marker *marker) {
+  unsigned self = (unsigned)(marker - team.markers);
+  for (unsigned i = 1; i < team.active; i++) {
+    struct gcrt_marker *victim = &team.markers[(self + i) % team.active];
+    struct gcrt_block *block = gcrt_deque_steal(&victim->deque);
+    if (!block) continue;
+    if (marker->block) gcrt_block_give(marker->block);
+    marker->block = block;
+    gcrt_marker_drain(marker);
+    return true;
+  }
+  return false;
+}
+
+static bool work_in_sight(void) {
+  if (gcrt_load_acquire(&team.sources)) return true;
+  for (unsigned i = 0; i < team.active; i++) {
+    if (!gcrt_deque_empty(&team.markers[i].deque)) return true;
+  }
+  return false;
+}
+
+/* Waits until there is work again (true) or all members are idle (false). */
+static bool wait_for_work(void) {
+  gcrt_add_full(&team.idle, 1);
+  for (unsigned turn = 0;; turn++) {
+    if (gcrt_load_acquire(&team.idle) == team.active) return false;
+    if (work_in_sight()) {
+      gcrt_add_full(&team.idle, (size_t)-1);
+      return true;
+    }
+    gcrt_cpu_relax();
+    if (turn % 256 == 255) gcrt_thread_yield();
+  }
+}
+
+static void work_as(struct gcrt_marker *marker) {
+  uint64_t begin = gcrt_clock_thread_cpu();
+  marker->alone = team.active == 1;
+  do {
+    struct work work = {0};
+    for (;;) {
+      if (take_work(&work)) {
+        do_work(marker, &work);
+      } else if (!steal(marker)) {
+        break;
+      }
+    }
+  } while (wait_for_work());
+  gcrt_marker_finish(marker);
+  gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
+}
+
+static void helper(void *argument) {
+  struct gcrt_marker *marker = argument;
+  unsigned self = (unsigned)(marker - team.markers);
+  size_t seen = 0;
+  for (;;) {
+    size_t job = gcrt_load_acquire(&team.job);
+    if (job == seen) {
+      gcrt_futex_wait(&team.job, (uint32_t)seen, -1);
+      continue;
+    }
+    seen = job;
+    if (self >= (job & 0xff)) continue;
+    work_as(marker);
+    if (gcrt_add_full(&team.working, (size_t)-1) == 1) gcrt_futex_wake(&team.working, 1);
+  }
+}
+
+static unsigned start_helpers(unsigned members) {
+  while (team.started + 1 < members) {
+    if (!gcrt_thread_start(helper, &team.markers[team.started + 1], "gcrt-marker")) return team.started + 1;
+    team.started++;
+  }
+  return members;
+}
+
+static void run_job(unsigned members) {
+  team.active = members;
+  gcrt_store(&team.idle, 0);
+  gcrt_store(&team.working, members - 1);
+  if (members > 1) {
+    /* The count is seen by a futex as 32 bits: 24 bits of job numbers and the members. */
+    size_t number = ((gcrt_load(&team.job) >> 8) + 1) & 0xffffff;
+    gcrt_store_release(&team.job, number << 8 | members);
+    gcrt_futex_wake(&team.job, (int)team.started);
+  }
+  work_as(&team.markers[0]);
+  size_t left;
+  while ((left = gcrt_load_acquire(&team.working)) != 0) gcrt_futex_wait(&team.working, (uint32_t)left, -1);
+}
+
+void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members) {
+  size_t used = gcrt_load(&gcrt_heap.used);
+  size_t bound = team.block_limit ? team.block_limit : 1024 + used / 64 / sizeof(struct gcrt_block);
+  gcrt_block_bound(bound);
+  members = start_helpers(members > team.members ? team.members : members);
+  team.roots = roots;
+  team.root_count = count;
+  team.rescan = false;
+  for (;;) {
+    team.root = 0;
+    team.root_at = 0;
+    team.span = 0;
+    gcrt_store(&team.sources, 1);
+    gcrt_store(&team.overflowed, 0);
+    run_job(members);
+    if (!gcrt_load(&team.overflowed)) break;
+    gcrt_add(&team.overflows, 1);
+    team.rescan = true;
+  }
+  gcrt_block_trim(1024);
+}
+
+void gcrt_mark_init(unsigned members) {
+  size_t bytes = gcrt_align_up(members * sizeof(struct gcrt_marker), gcrt_page_size());
+  team.markers = gcrt_memory_map(bytes);
+  if (!team.markers) gcrt_fatal("no memory for %u markers", members);
+  team.members = members;
+}
+
+unsigned gcrt_mark_members(void) { return team.members; }
+
+void gcrt_mark_get_stats(struct gcrt_mark_stats *stats) {
+  stats->cpu_ns = gcrt_load(&team.cpu_ns);
+  stats->overflows = gcrt_load(&team.overflows);
+}
+
+size_t gcrt_mark_memory(void) { return team.members * sizeof(struct gcrt_marker) + gcrt_block_memory(); }
+
+void gcrt_mark_limit_blocks(size_t blocks) { team.block_limit = blocks; }
+
+void gcrt_mark_after_fork(void) {
+  team.started = 0;
+  gcrt_lock_reset(&team.lock);
+  gcrt_block_reset_lock();
+  gcrt_store(&team.job, 0);
+}

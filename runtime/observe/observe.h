@@ -1,0 +1,18 @@
+/* What is told of the library: the metrics and the trace line. Hears of collections through gcrt_cycle_listener. */
+#ifndef GCRT_OBSERVE_OBSERVE_H
+#define GCRT_OBSERVE_OBSERVE_H
+
+#include "cycle/cycle.h"
+
+/* Starts listening. */
+void gcrt_observe_init(void);
+
+/* gctrace.c: writes the line of a collection. */
+void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fraction, uint64_t since_start_ns);
+
+/* metrics.c */
+uint64_t gcrt_metrics_gc_count(void);
+/* In a forked child, whose only thread is the caller. */
+void gcrt_metrics_after_fork(void);
+
+#endif

@@ -1,0 +1,30 @@
+/* The process and its threads, as the kernel sees them. Async-signal-safe unless it says otherwise. */
+#ifndef GCRT_SYS_PROC_H
+#define GCRT_SYS_PROC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+int gcrt_process_id(void); /* asks the kernel each time: a cached value is wrong in a vfork child */
+int gcrt_thread_id(void);  /* the kernel's id of the calling thread */
+
+/* Sends a signal to one thread of this process. False: it is gone (ESRCH) or the queue is full. errno is kept. */
+bool gcrt_thread_signal(int tid, int signal);
+
+/* Whether a thread of this process with that id still exists. */
+bool gcrt_thread_exists(int tid);
+
+/* Writes "NAME, state S" of a thread for a message (from /proc/self/task/TID), "unknown" if it cannot be read. */
+void gcrt_thread_describe(int tid, char *buffer, size_t size);
+
+/* Processors this process may run on, at least 1. */
+unsigned gcrt_cpu_count(void);
+
+/* Gives the rest of the time slice away. */
+void gcrt_thread_yield(void);
+
+/* Starts a thread of the library's own: every signal blocked, detached, not interposed, not known to the world, with
+ * the given name (15 characters). Not async-signal-safe. False: the system refuses. */
+bool gcrt_thread_start(void (*body)(void *), void *argument, const char *name);
+
+#endif

@@ -1,0 +1,158 @@
+/* Stack bounds of the calling thread.
+ *
+ * For the initial thread the mapping that holds __libc_stack_end tells the upper end; pthread_getattr_np would tell the
+ * same through stdio and malloc. Below, it may grow to RLIMIT_STACK or to the next mapping, whichever comes first. All
+ * other threads are asked for through pthread_getattr_np, which knows stacks that the program supplied; a thread that
+ * forked keeps its stack and is told apart by where its frames are, not by its id. No lock. */
+#include "sys/stack.h"
+#include "base/bits.h"
+#include "sys/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Set by the dynamic loader (or the start code of a static program) to the first frame of the initial thread. */
+extern void *__libc_stack_end;
+
+struct maps_reader {
+  long fd;
+  size_t at, length;
+  char buffer[512];
+};
+
+struct mapping {
+  uintptr_t start, end;
+  bool readable;
+};
+
+static int next_char(struct maps_reader *reader) {
+  if (reader->at == reader->length) {
+    long got;
+    do got = syscall(SYS_read, reader->fd, reader->buffer, sizeof reader->buffer);
+    while (got < 0 && errno == EINTR);
+    if (got <= 0) return -1;
+    reader->at = 0;
+    reader->length = (size_t)got;
+  }
+  return (unsigned char)reader->buffer[reader->at++];
+}
+
+/* Reads hexadecimal digits and the one character that ends them, which is returned. */
+static int next_number(struct maps_reader *reader, uintptr_t *number) {
+  *number = 0;
+  for (;;) {
+    int c = next_char(reader);
+    if (c >= '0' && c <= '9') {
+      *number = *number << 4 | (uintptr_t)(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      *number = *number << 4 | (uintptr_t)(c - 'a' + 10);
+    } else {
+      return c;
+    }
+  }
+}
+
+/* One line of /proc/self/maps: "START-END rwxp ...". */
+static bool next_mapping(struct maps_reader *reader, struct mapping *mapping) {
+  if (next_number(reader, &mapping->start) != '-' || next_number(reader, &mapping->end) != ' ') return false;
+  mapping->readable = next_char(reader) == 'r';
+  int c;
+  do c = next_char(reader);
+  while (c >= 0 && c != '\n');
+  return true;
+}
+
+static bool maps_open(struct maps_reader *reader) {
+  reader->fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  reader->at = reader->length = 0;
+  return reader->fd >= 0;
+}
+
+static void maps_close(struct maps_reader *reader) { (void)syscall(SYS_close, reader->fd); }
+
+/* The mapping that holds address, and where the one before it ends. */
+static bool find_mapping(uintptr_t address, struct mapping *found, uintptr_t *before) {
+  struct maps_reader reader;
+  if (!maps_open(&reader)) return false;
+  bool holds = false;
+  *before = 0;
+  while (!holds && next_mapping(&reader, found)) {
+    holds = address >= found->start && address < found->end;
+    if (!holds) *before = found->end;
+  }
+  maps_close(&reader);
+  return holds;
+}
+
+/* Whether the calling thread runs on the initial thread's stack; its bounds if so. */
+static bool initial_bounds(uintptr_t frame, struct gcrt_bounds *bounds) {
+  struct mapping stack;
+  uintptr_t before;
+  if (!find_mapping((uintptr_t)__libc_stack_end, &stack, &before)) return false;
+  if (frame < stack.start || frame >= stack.end) return false;
+  bounds->high = stack.end;
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= stack.end - before) {
+    bounds->low = before;
+  } else {
+    bounds->low = gcrt_align_up(stack.end - limit.rlim_cur, gcrt_page_size());
+  }
+  /* The limit may have been lowered since the stack grew. */
+  bounds->low = gcrt_min(bounds->low, stack.start);
+  return true;
+}
+
+bool gcrt_stack_bounds(struct gcrt_bounds *bounds) {
+  int saved = errno;
+  bounds->low = bounds->high = 0;
+  uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+  bool known = initial_bounds(frame, bounds);
+  pthread_attr_t attributes;
+  if (!known && pthread_getattr_np(pthread_self(), &attributes) == 0) {
+    void *low;
+    size_t size;
+    known = pthread_attr_getstack(&attributes, &low, &size) == 0 && size != 0;
+    if (known) {
+      bounds->low = (uintptr_t)low;
+      bounds->high = (uintptr_t)low + size;
+    }
+    (void)pthread_attr_destroy(&attributes);
+  }
+  errno = saved;
+  return known;
+}
+
+struct gcrt_bounds gcrt_stack_alternate(void) {
+  int saved = errno;
+  stack_t stack;
+  struct gcrt_bounds bounds = {0, 0};
+  if (syscall(SYS_sigaltstack, NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE)) {
+    bounds.low = (uintptr_t)stack.ss_sp;
+    bounds.high = bounds.low + stack.ss_size;
+  }
+  errno = saved;
+  return bounds;
+}
+
+uintptr_t gcrt_stack_mapped_low(uintptr_t low, uintptr_t high) {
+  int saved = errno;
+  struct maps_reader reader;
+  uintptr_t result = high, run_start = 0, run_end = 0;
+  if (maps_open(&reader)) {
+    struct mapping mapping;
+    while (next_mapping(&reader, &mapping) && mapping.start < high) {
+      if (!mapping.readable) continue; /* leaves a gap, so the run starts anew */
+      if (mapping.start != run_end) run_start = mapping.start;
+      run_end = mapping.end;
+    }
+    maps_close(&reader);
+    if (run_end >= high) result = gcrt_max(run_start, low);
+  }
+  errno = saved;
+  return result;
+}

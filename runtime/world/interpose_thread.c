@@ -1,0 +1,148 @@
+/* pthread_create and what belongs to it, interposed so that threads are known without a word from the program.
+ *
+ * The new thread runs `run` first, which makes it known, then the program's function. Its result is a root until the
+ * thread is joined or detached: pthread_join, its variants and pthread_detach tell. Waiting for a thread is parked.
+ * pthread_setspecific and tss_set keep a copy of the values that the C library would keep in malloc memory, where nobody
+ * looks.
+ *
+ * Compiled with -fexceptions: cancellation and pthread_exit unwind through these frames. Not async-signal-safe, as the
+ * functions behind it are not. */
+#include "base/report.h"
+#include "sys/memory.h"
+#include "sys/real.h"
+#include "world/park.h"
+#include "world/thread.h"
+
+#include <errno.h>
+#include <threads.h>
+#include <time.h>
+
+/* The C library keeps this many values in the thread's control block, which is a root anyway. */
+enum { KEYS_IN_CONTROL_BLOCK = 32 };
+
+struct start {
+  void *(*function)(void *);
+  thrd_start_t c11; /* instead of function, from thrd_create */
+  struct gcrt_thread *thread;
+};
+
+static void *run(void *start_record) {
+  struct start *record = start_record;
+  struct start start = *record;
+  gcrt_memory_unmap(record, gcrt_page_size());
+  gcrt_thread_started(start.thread);
+  void *argument = start.thread->roots[0];
+  start.thread->roots[0] = NULL;
+  if (start.c11) return (void *)(intptr_t)start.c11(argument);
+  void *result = start.function(argument);
+  start.thread->roots[1] = result;
+  return result;
+}
+
+static int run_c11(void *start_record) { return (int)(intptr_t)run(start_record); }
+
+/* NULL: no memory. */
+static struct start *prepare(void *argument, bool detached) {
+  struct start *start = gcrt_memory_map(gcrt_page_size());
+  if (!start) return NULL;
+  start->thread = gcrt_thread_announce(argument, detached);
+  if (start->thread) return start;
+  gcrt_memory_unmap(start, gcrt_page_size());
+  return NULL;
+}
+
+static void withdraw(struct start *start) {
+  gcrt_thread_withdraw(start->thread);
+  gcrt_memory_unmap(start, gcrt_page_size());
+}
+
+GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attributes,
+                               void *(*function)(void *), void *restrict argument) {
+  if (!gcrt_stop_signal) return gcrt_real(pthread_create)(handle, attributes, function, argument);
+  int state = PTHREAD_CREATE_JOINABLE;
+  if (attributes) pthread_attr_getdetachstate(attributes, &state);
+  struct start *start = prepare(argument, state == PTHREAD_CREATE_DETACHED);
+  if (!start) return EAGAIN;
+  start->function = function;
+  struct gcrt_thread *thread = start->thread; /* start belongs to the new thread once it runs */
+  int error = gcrt_real(pthread_create)(handle, attributes, run, start);
+  if (error) {
+    withdraw(start);
+  } else {
+    gcrt_thread_created(thread, *handle);
+  }
+  return error;
+}
+
+GCRT_EXPORT int thrd_create(thrd_t *handle, thrd_start_t function, void *argument) {
+  if (!gcrt_stop_signal) return gcrt_real(thrd_create)(handle, function, argument);
+  struct start *start = prepare(argument, true);
+  if (!start) return thrd_nomem;
+  start->c11 = function;
+  struct gcrt_thread *thread = start->thread;
+  int error = gcrt_real(thrd_create)(handle, run_c11, start);
+  if (error != thrd_success) {
+    withdraw(start);
+  } else {
+    gcrt_thread_created(thread, *handle);
+  }
+  return error;
+}
+
+GCRT_EXPORT void pthread_exit(void *result) {
+  struct gcrt_thread *thread = gcrt_self;
+  if (thread) thread->roots[1] = result;
+  gcrt_real(pthread_exit)(result);
+  __builtin_unreachable();
+}
+
+static int parked_join(pthread_t handle, void **result) {
+  GCRT_PARKED_CALL(int, gcrt_real(pthread_join)(handle, result));
+}
+static int parked_timed(pthread_t handle, void **result, const struct timespec *end) {
+  GCRT_PARKED_CALL(int, gcrt_real(pthread_timedjoin_np)(handle, result, end));
+}
+static int parked_clock(pthread_t handle, void **result, clockid_t clock, const struct timespec *end) {
+  GCRT_PARKED_CALL(int, gcrt_real(pthread_clockjoin_np)(handle, result, clock, end));
+}
+static int parked_thrd(thrd_t handle, int *result) { GCRT_PARKED_CALL(int, gcrt_real(thrd_join)(handle, result)); }
+
+static int joined(struct gcrt_thread *thread, int error) {
+  if (error == 0 && thread) gcrt_thread_forget(thread);
+  return error;
+}
+
+/* The record is looked up first: once joined, the handle may belong to a new thread. */
+GCRT_EXPORT int pthread_join(pthread_t handle, void **result) {
+  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  return joined(thread, parked_join(handle, result));
+}
+GCRT_EXPORT int pthread_tryjoin_np(pthread_t handle, void **result) {
+  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  return joined(thread, gcrt_real(pthread_tryjoin_np)(handle, result));
+}
+GCRT_EXPORT int pthread_timedjoin_np(pthread_t handle, void **result, const struct timespec *end) {
+  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  return joined(thread, parked_timed(handle, result, end));
+}
+GCRT_EXPORT int pthread_clockjoin_np(pthread_t handle, void **result, clockid_t clock, const struct timespec *end) {
+  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  return joined(thread, parked_clock(handle, result, clock, end));
+}
+GCRT_EXPORT int pthread_detach(pthread_t handle) {
+  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  return joined(thread, gcrt_real(pthread_detach)(handle));
+}
+GCRT_EXPORT int thrd_join(thrd_t handle, int *result) { return parked_thrd(handle, result); }
+
+GCRT_EXPORT int pthread_setspecific(pthread_key_t key, const void *value) {
+  int error = gcrt_real(pthread_setspecific)(key, value);
+  if (error || key < KEYS_IN_CONTROL_BLOCK) return error;
+  return gcrt_thread_specific(key, (uintptr_t)value) ? 0 : ENOMEM;
+}
+
+GCRT_EXPORT int tss_set(tss_t key, void *value) {
+  int error = gcrt_real(tss_set)(key, value);
+  if (error != thrd_success || key < KEYS_IN_CONTROL_BLOCK) return error;
+  return gcrt_thread_specific(key, (uintptr_t)value) ? thrd_success : thrd_error;
+}

@@ -1,0 +1,95 @@
+/* Parking: see park.h for what it promises and thread.h for the states.
+ *
+ * Async-signal-safe. A flag that the stopper reads was not chosen: the compare-and-swap decides between the thread that
+ * parks and the stopper that signals it, so no signal can reach the system call that follows. */
+#include "world/park.h"
+
+#include "sys/proc.h"
+#include "world/thread.h"
+
+#include <errno.h>
+
+/* RUNNING → PARKED. A stop that has signalled this thread comes first: its handler interrupts this wait. A child of
+ * vfork runs on its parent's record, and the parent, asleep until it is gone, will take no signal: it does not park.
+ * False: not parked. */
+static bool park(struct gcrt_thread *thread) {
+  thread->alternate = gcrt_stack_alternate();
+  while (!gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) {
+    if (gcrt_thread_id() != thread->tid) return false;
+    if (gcrt_load(&thread->state) == GCRT_DEFERRED) gcrt_stop_deferred(thread);
+    gcrt_futex_wait(&thread->state, GCRT_SIGNALLED, -1);
+  }
+  return true;
+}
+
+/* PARKED → RUNNING, after a stop that holds the thread. */
+static void unpark(struct gcrt_thread *thread) {
+  while (!gcrt_cas_full(&thread->state, GCRT_PARKED, GCRT_RUNNING)) {
+    gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
+    gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
+  }
+}
+
+static bool parked(const struct gcrt_thread *thread) {
+  size_t state = gcrt_load(&thread->state);
+  return state == GCRT_PARKED || state == GCRT_HELD || state == GCRT_AWAITED;
+}
+
+static struct gcrt_thread *self_if_free(void) {
+  struct gcrt_thread *thread = gcrt_self;
+  if (!thread || gcrt_load(&thread->busy) || parked(thread)) return NULL;
+  return thread;
+}
+
+void gcrt_park_enter(struct gcrt_park *park_record, const struct gcrt_registers *registers) {
+  struct gcrt_thread *thread = self_if_free();
+  park_record->thread = thread;
+  if (!thread) return;
+  int error = errno;
+  thread->registers = *registers;
+  if (!park(thread)) park_record->thread = NULL;
+  errno = error;
+}
+
+void gcrt_park_leave(struct gcrt_park *park_record) {
+  struct gcrt_thread *thread = park_record->thread;
+  if (!thread || !parked(thread)) return;
+  int error = errno;
+  unpark(thread);
+  errno = error;
+}
+
+void gcrt_unpark_enter(struct gcrt_unpark *record, const void *context) {
+  struct gcrt_thread *thread = gcrt_self;
+  record->thread = NULL;
+  record->interrupted_sp = 0;
+  if (!thread) return;
+  int error = errno;
+  struct gcrt_registers interrupted;
+  gcrt_registers_of_context(&interrupted, context);
+  struct gcrt_bounds alternate = gcrt_stack_alternate();
+  uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+  record->interrupted_sp = thread->interrupted_sp;
+  if (here - alternate.low < alternate.high - alternate.low &&
+      interrupted.sp - alternate.low >= alternate.high - alternate.low) {
+    thread->interrupted_sp = interrupted.sp;
+  }
+  if (!gcrt_load(&thread->busy) && parked(thread)) {
+    record->thread = thread;
+    record->registers = thread->registers;
+    unpark(thread);
+  }
+  errno = error;
+}
+
+void gcrt_unpark_leave(struct gcrt_unpark *record) {
+  struct gcrt_thread *thread = gcrt_self;
+  if (!thread) return;
+  int error = errno;
+  thread->interrupted_sp = record->interrupted_sp;
+  if (record->thread) {
+    thread->registers = record->registers;
+    park(thread);
+  }
+  errno = error;
+}

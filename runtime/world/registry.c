@@ -1,0 +1,201 @@
+/* The registry of threads: who is known, from when, and until when.
+ *
+ * A thread made by pthread_create is announced by its parent, so that its argument is a root from before the call
+ * returns; it counts as parked until it runs. A thread leaves in the last round of its key destructors, as those of the
+ * program may still allocate; after that its result is kept until it is joined.
+ *
+ * All lists under gcrt_world.lock. Records are mapped by themselves: malloc may not be called from everywhere here, and
+ * its memory would be searched by nobody. Nothing here is async-signal-safe. */
+#include "base/report.h"
+#include "sys/memory.h"
+#include "sys/proc.h"
+#include "sys/real.h"
+#include "sys/tls.h"
+#include "world/thread.h"
+
+#include <errno.h>
+#include <limits.h>
+
+struct gcrt_world gcrt_world;
+struct gcrt_world_hooks gcrt_world_hooks;
+__thread struct gcrt_thread *gcrt_self __attribute__((tls_model("initial-exec")));
+
+static pthread_key_t end_key;
+enum { SPECIFIC_KEYS = PTHREAD_KEYS_MAX };
+
+static size_t record_size(void) { return gcrt_align_up(sizeof(struct gcrt_thread), gcrt_page_size()); }
+static size_t specific_size(void) { return gcrt_align_up(SPECIFIC_KEYS * sizeof(uintptr_t), gcrt_page_size()); }
+
+static void list(struct gcrt_thread *thread) {
+  thread->next = gcrt_world.threads;
+  if (thread->next) thread->next->previous = thread;
+  gcrt_world.threads = thread;
+}
+
+static void unlist_and_free(struct gcrt_thread *thread) {
+  if (thread->previous) {
+    thread->previous->next = thread->next;
+  } else {
+    gcrt_world.threads = thread->next;
+  }
+  if (thread->next) thread->next->previous = thread->previous;
+  if (thread->specific) gcrt_memory_unmap(thread->specific, specific_size());
+  gcrt_memory_unmap(thread, record_size());
+}
+
+/* Under the lock. */
+static void free_if_done(struct gcrt_thread *thread) {
+  if (gcrt_load(&thread->state) == GCRT_ENDED && thread->detached && !thread->creating) unlist_and_free(thread);
+}
+
+/* Fills in what only the thread itself can know. */
+static void adopt(struct gcrt_thread *thread) {
+  thread->tid = gcrt_thread_id();
+  thread->handle = pthread_self();
+  thread->named = true;
+  thread->tls = gcrt_tls_self();
+  if (!gcrt_stack_bounds(&thread->stack)) {
+    /* A thread of unknown make: all above the present frame up to the end of the mapping is its stack. */
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    gcrt_fatal("thread %d: the bounds of its stack around %p are not to be had", thread->tid, (void *)here);
+  }
+  thread->started = true;
+  thread->exit_rounds = PTHREAD_DESTRUCTOR_ITERATIONS - 1;
+}
+
+/* The destructor of end_key: the C library calls it in every round as long as the value is set again. */
+static void on_thread_end(void *value) {
+  struct gcrt_thread *thread = value;
+  if (thread != gcrt_self) return;
+  if (thread->exit_rounds > 0) {
+    thread->exit_rounds--;
+    gcrt_real(pthread_setspecific)(end_key, thread);
+    return;
+  }
+  gcrt_thread_detach_self();
+}
+
+void gcrt_world_init(void) {
+  if (gcrt_real(pthread_key_create)(&end_key, on_thread_end) != 0) {
+    gcrt_fatal("no key of pthread_key_create is left for the library");
+  }
+  if (!gcrt_thread_attach()) gcrt_fatal("no memory for the record of the main thread");
+}
+
+struct gcrt_thread *gcrt_thread_announce(void *argument, bool detached) {
+  struct gcrt_thread *thread = gcrt_memory_map(record_size());
+  if (!thread) return NULL;
+  thread->roots[0] = argument;
+  thread->detached = detached;
+  thread->creating = true;
+  gcrt_store(&thread->state, GCRT_PARKED);
+  gcrt_lock(&gcrt_world.lock);
+  gcrt_world.count++;
+  list(thread);
+  gcrt_unlock(&gcrt_world.lock);
+  return thread;
+}
+
+void gcrt_thread_started(struct gcrt_thread *thread) {
+  adopt(thread);
+  gcrt_self = thread;
+  gcrt_real(pthread_setspecific)(end_key, thread);
+  while (!gcrt_cas_full(&thread->state, GCRT_PARKED, GCRT_RUNNING)) {
+    gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
+    gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
+  }
+}
+
+void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle) {
+  gcrt_lock(&gcrt_world.lock);
+  thread->handle = handle;
+  thread->named = true;
+  thread->creating = false;
+  free_if_done(thread);
+  gcrt_unlock(&gcrt_world.lock);
+}
+
+void gcrt_thread_withdraw(struct gcrt_thread *thread) {
+  gcrt_lock(&gcrt_world.lock);
+  gcrt_world.count--;
+  unlist_and_free(thread);
+  gcrt_unlock(&gcrt_world.lock);
+}
+
+struct gcrt_thread *gcrt_thread_attach(void) {
+  if (gcrt_self) return gcrt_self;
+  struct gcrt_thread *thread = gcrt_memory_map(record_size());
+  if (!thread) {
+    errno = ENOMEM;
+    return NULL;
+  }
+  adopt(thread);
+  /* Nobody will announce the result of this thread's join. */
+  thread->detached = true;
+  gcrt_lock(&gcrt_world.lock);
+  gcrt_world.count++;
+  list(thread);
+  gcrt_self = thread;
+  gcrt_unlock(&gcrt_world.lock);
+  gcrt_real(pthread_setspecific)(end_key, thread);
+  return thread;
+}
+
+void gcrt_thread_detach_self(void) {
+  struct gcrt_thread *thread = gcrt_self;
+  if (!thread) return;
+  gcrt_real(pthread_setspecific)(end_key, NULL);
+  gcrt_lock(&gcrt_world.lock);
+  gcrt_world_hooks.end(thread);
+  gcrt_self = NULL;
+  gcrt_world.count--;
+  gcrt_store_release(&thread->state, GCRT_ENDED);
+  free_if_done(thread);
+  gcrt_unlock(&gcrt_world.lock);
+}
+
+struct gcrt_thread *gcrt_thread_of(pthread_t handle) {
+  struct gcrt_thread *found = NULL;
+  gcrt_lock(&gcrt_world.lock);
+  for (struct gcrt_thread *t = gcrt_world.threads; t && !found; t = t->next) {
+    if (!t->detached && t->named && pthread_equal(t->handle, handle)) found = t;
+  }
+  gcrt_unlock(&gcrt_world.lock);
+  return found;
+}
+
+void gcrt_thread_forget(struct gcrt_thread *thread) {
+  gcrt_lock(&gcrt_world.lock);
+  thread->detached = true;
+  free_if_done(thread);
+  gcrt_unlock(&gcrt_world.lock);
+}
+
+void gcrt_world_after_fork(void) {
+  gcrt_lock_reset(&gcrt_world.lock);
+  gcrt_store(&gcrt_world.pending, 0);
+  struct gcrt_thread *next;
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = next) {
+    next = t->next;
+    if (t == gcrt_self) continue;
+    if (gcrt_load(&t->state) != GCRT_ENDED) gcrt_world_hooks.end(t);
+    unlist_and_free(t);
+  }
+  gcrt_world.count = gcrt_self != NULL;
+  if (!gcrt_self) return;
+  gcrt_self->tid = gcrt_thread_id();
+  gcrt_store(&gcrt_self->state, GCRT_RUNNING);
+}
+
+bool gcrt_thread_specific(unsigned key, uintptr_t value) {
+  struct gcrt_thread *thread = gcrt_self;
+  if (!thread || key >= SPECIFIC_KEYS) return true;
+  if (!thread->specific) {
+    if (value == 0) return true;
+    uintptr_t *values = gcrt_memory_map(specific_size());
+    if (!values) return false;
+    thread->specific = values;
+  }
+  thread->specific[key] = value;
+  return true;
+}

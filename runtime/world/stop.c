@@ -1,0 +1,148 @@
+/* Stopping and resuming the world; the states and invariants stand in thread.h.
+ *
+ * A running thread gets the stop signal. Its handler publishes the interrupted registers and sleeps on the thread's
+ * state until the stopper resets it. Parked threads are held where they are. Nothing here allocates or calls the loader:
+ * a stopped thread may hold any lock of the C library's.
+ *
+ * The handler is async-signal-safe and runs with every signal blocked. A barrier or a semaphore for all threads was not
+ * chosen: a word a thread lets the stopper name the one that does not answer. */
+#include "base/report.h"
+#include "sys/clock.h"
+#include "sys/proc.h"
+#include "sys/signal.h"
+#include "world/thread.h"
+
+#include <errno.h>
+
+int gcrt_stop_signal;
+static int64_t stop_timeout_ns;
+
+/* Says that this thread has stopped, and sleeps until it is resumed. */
+static void stay(struct gcrt_thread *thread) {
+  gcrt_store_release(&thread->state, GCRT_STOPPED);
+  if (gcrt_add_full(&gcrt_world.pending, (size_t)-1) == 1) gcrt_futex_wake(&gcrt_world.pending, 1);
+  while (gcrt_load_acquire(&thread->state) == GCRT_STOPPED) {
+    gcrt_futex_wait(&thread->state, GCRT_STOPPED, -1);
+  }
+}
+
+static void on_stop_signal(int signal, siginfo_t *info, void *context) {
+  (void)signal;
+  (void)info;
+  int error = errno;
+  struct gcrt_thread *thread = gcrt_self;
+  if (thread && gcrt_load(&thread->state) == GCRT_SIGNALLED) {
+    if (gcrt_load(&thread->busy)) {
+      gcrt_store(&thread->state, GCRT_DEFERRED);
+    } else {
+      gcrt_registers_of_context(&thread->registers, context);
+      thread->alternate = gcrt_stack_alternate();
+      stay(thread);
+    }
+  }
+  errno = error;
+}
+
+GCRT_NOINLINE void gcrt_stop_deferred(struct gcrt_thread *thread) {
+  int error = errno;
+  gcrt_registers_save(&thread->registers);
+  thread->alternate = gcrt_stack_alternate();
+  stay(thread);
+  errno = error;
+}
+
+void gcrt_stop_init(int signal, int64_t timeout_ms) {
+  stop_timeout_ns = timeout_ms * 1000000;
+  if (!gcrt_signal_install(signal, on_stop_signal)) {
+    gcrt_fatal("GCRT_SIGNAL=%d: the signal cannot be handled: choose another one", signal);
+  }
+  gcrt_stop_signal = signal;
+}
+
+/* Sends the signal. RLIMIT_SIGPENDING may leave no room for it: then it is tried again. False: the thread is gone. */
+static bool send(struct gcrt_thread *thread) {
+  while (!gcrt_thread_signal(thread->tid, gcrt_stop_signal)) {
+    if (!gcrt_thread_exists(thread->tid)) return false;
+    gcrt_thread_yield();
+  }
+  return true;
+}
+
+/* Moves one thread towards the stop. */
+static void halt(struct gcrt_thread *thread) {
+  for (;;) {
+    size_t state = gcrt_load(&thread->state);
+    if (state == GCRT_ENDED) return;
+    if (state == GCRT_PARKED && gcrt_cas_full(&thread->state, GCRT_PARKED, GCRT_HELD)) return;
+    if (state == GCRT_RUNNING && gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_SIGNALLED)) {
+      gcrt_add_full(&gcrt_world.pending, 1);
+      if (!send(thread)) {
+        gcrt_add_full(&gcrt_world.pending, (size_t)-1);
+        gcrt_store(&thread->state, GCRT_ENDED);
+        gcrt_world.count--;
+        gcrt_warn("thread %d ended without gc_thread_unregister: it is forgotten", thread->tid);
+      }
+      return;
+    }
+  }
+}
+
+/* Names the threads that have not stopped. */
+static void name_missing(uint64_t waited_ns) {
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    size_t state = gcrt_load(&t->state);
+    if (t == gcrt_self || (state != GCRT_SIGNALLED && state != GCRT_DEFERRED)) continue;
+    char text[64];
+    gcrt_thread_describe(t->tid, text, sizeof text);
+    gcrt_warn("thread %d (%s) has not stopped for %lu ms: %s; a collection waits for it", t->tid, text,
+              (unsigned long)(waited_ns / 1000000),
+              state == GCRT_SIGNALLED ? "it does not take the stop signal" : "it is inside the library");
+  }
+}
+
+static void wait_for_all(void) {
+  uint64_t begin = gcrt_clock_monotonic();
+  uint64_t next = (uint64_t)stop_timeout_ns;
+  size_t left;
+  while ((left = gcrt_load_acquire(&gcrt_world.pending)) != 0) {
+    uint64_t waited = gcrt_clock_monotonic() - begin;
+    if (waited >= next) {
+      name_missing(waited);
+      next *= 2;
+      continue;
+    }
+    gcrt_futex_wait(&gcrt_world.pending, (uint32_t)left, (int64_t)(next - waited));
+  }
+}
+
+uint64_t gcrt_world_stop(void) {
+  uint64_t begin = gcrt_clock_monotonic();
+  GCRT_CHECK(!gcrt_world.stopped && gcrt_load(&gcrt_world.pending) == 0);
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    if (t != gcrt_self) halt(t);
+  }
+  wait_for_all();
+  gcrt_world.stopped = true;
+  return gcrt_clock_monotonic() - begin;
+}
+
+static void release(struct gcrt_thread *thread) {
+  size_t state = gcrt_load(&thread->state);
+  if (state == GCRT_STOPPED) {
+    gcrt_store_release(&thread->state, GCRT_RUNNING);
+    gcrt_futex_wake(&thread->state, 1);
+    return;
+  }
+  if (state == GCRT_HELD && gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_PARKED)) return;
+  if (gcrt_load(&thread->state) == GCRT_AWAITED) {
+    gcrt_store_release(&thread->state, GCRT_PARKED);
+    gcrt_futex_wake(&thread->state, 1);
+  }
+}
+
+void gcrt_world_resume(void) {
+  gcrt_world.stopped = false;
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    if (t != gcrt_self) release(t);
+  }
+}

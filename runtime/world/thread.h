@@ -1,0 +1,133 @@
+/* The registry of mutators: every thread whose stack is a root and whose running a collection must stop.
+ *
+ * States of a thread, and who moves it:
+ *
+ *   RUNNING ──stopper──▶ SIGNALLED ──its handler──▶ STOPPED ──stopper──▶ RUNNING
+ *                            └─its handler, in a critical section─▶ DEFERRED ──itself, at the end of it──▶ STOPPED
+ *   RUNNING ◀──itself──▶ PARKED ◀──stopper──▶ HELD ──itself, leaving the park──▶ AWAITED ──stopper──▶ PARKED
+ *   RUNNING ──its end──▶ ENDED
+ *
+ * Invariants:
+ *  - A stop moves every thread but the caller's to STOPPED, HELD or AWAITED, or finds it ENDED; only then it counts as
+ *    done. In these states `registers` holds the thread's registers, and nothing below registers.sp is in use.
+ *  - A thread is signalled only after RUNNING → SIGNALLED, and it cannot park before its handler has run: so no system
+ *    call made in a park is ever interrupted by the stop signal.
+ *  - `busy` is written by the thread alone. While it is not 0 the thread is not stopped, so a stop finds no lock of the
+ *    heap taken and no window half exchanged.
+ *  - The list is under gcrt_world.lock, which a stop holds from its first signal to its last wake-up: a thread that
+ *    holds it is not stopped. */
+#ifndef GCRT_WORLD_THREAD_H
+#define GCRT_WORLD_THREAD_H
+
+#include "base/atomics.h"
+#include "base/bits.h"
+#include "sys/lock.h"
+#include "sys/registers.h"
+#include "sys/stack.h"
+
+#include <pthread.h>
+
+struct gcrt_cache;
+
+enum gcrt_thread_state {
+  GCRT_RUNNING,
+  GCRT_SIGNALLED,
+  GCRT_DEFERRED,
+  GCRT_STOPPED,
+  GCRT_PARKED,
+  GCRT_HELD,
+  GCRT_AWAITED,
+  GCRT_ENDED, /* kept for what pthread_join will return */
+};
+
+struct gcrt_thread {
+  gcrt_word state;
+  gcrt_word busy;
+  struct gcrt_cache *cache; /* opaque here; the world calls gcrt_world_hooks to end it */
+  size_t stress;            /* allocations until the next collection that GCRT_STRESS asks for */
+
+  struct gcrt_registers registers;
+  uintptr_t interrupted_sp; /* of the frame under a handler of the program that runs on an alternate stack, or 0 */
+  struct gcrt_bounds stack; /* its own; empty before it runs */
+  struct gcrt_bounds alternate; /* read when it stops, as a program may change it at any time */
+  void *tls;                /* thread control block */
+  int tid;
+  pthread_t handle;
+  bool started, explicit_registration;
+  bool named;    /* handle is valid */
+  bool creating; /* the creator's pthread_create has not returned: it still refers to this record */
+  bool detached; /* nobody will ask for the result */
+  unsigned exit_rounds; /* rounds of key destructors still to let pass */
+
+  void *roots[2];       /* the argument before it runs, the result after it ended */
+  uintptr_t *specific;  /* values of the keys that the C library keeps in malloc memory, or NULL */
+  struct gcrt_thread *next, *previous;
+};
+
+struct gcrt_world {
+  struct gcrt_lock lock;
+  struct gcrt_thread *threads;
+  size_t count;      /* threads that are not ENDED */
+  gcrt_word pending; /* signalled threads that have not stopped yet */
+  bool stopped;
+};
+
+extern struct gcrt_world gcrt_world;
+
+/* The calling thread's record, NULL if it is not known. */
+extern __thread struct gcrt_thread *gcrt_self __attribute__((tls_model("initial-exec")));
+
+/* What the world must tell the heap: it does not know it. Set once at initialisation. */
+struct gcrt_world_hooks {
+  void (*end)(struct gcrt_thread *thread); /* the thread ends: take its cache apart. Under gcrt_world.lock */
+};
+extern struct gcrt_world_hooks gcrt_world_hooks;
+
+/* registry.c */
+/* Prepares the registry and makes the calling thread the first one. */
+void gcrt_world_init(void);
+/* Makes the calling thread known; NULL with errno ENOMEM. What it was before (NULL or known) does not matter. */
+struct gcrt_thread *gcrt_thread_attach(void);
+/* A record for a thread that will run, listed as parked with its argument as a root; NULL: no memory. */
+struct gcrt_thread *gcrt_thread_announce(void *argument, bool detached);
+/* The announced thread runs: called by itself, first of all. */
+void gcrt_thread_started(struct gcrt_thread *thread);
+/* The announced thread was made, and this is its handle. */
+void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle);
+/* The announced thread could not be made. */
+void gcrt_thread_withdraw(struct gcrt_thread *thread);
+/* The calling thread ends, or leaves the library's sight. */
+void gcrt_thread_detach_self(void);
+/* The record of a thread that may still be joined, NULL if there is none. */
+struct gcrt_thread *gcrt_thread_of(pthread_t handle);
+/* It was joined or detached: nobody will ask for its result. */
+void gcrt_thread_forget(struct gcrt_thread *thread);
+/* In a forked child: only the calling thread is left. */
+void gcrt_world_after_fork(void);
+/* Records the value of a key of pthread_setspecific of the calling thread. False: no memory. */
+bool gcrt_thread_specific(unsigned key, uintptr_t value);
+
+/* stop.c */
+/* Stops every known thread except the caller. The caller holds gcrt_world.lock. Returns the ns it took. */
+uint64_t gcrt_world_stop(void);
+void gcrt_world_resume(void);
+extern int gcrt_stop_signal; /* 0 before initialisation */
+void gcrt_stop_init(int signal, int64_t timeout_ms);
+/* The calling thread stops itself, at the end of a critical section in which the signal came. */
+void gcrt_stop_deferred(struct gcrt_thread *thread);
+
+/* Critical sections: the calling thread is not stopped inside. They nest, and are short. */
+GCRT_INLINE void gcrt_gate_enter(struct gcrt_thread *thread) {
+  gcrt_store(&thread->busy, gcrt_load(&thread->busy) + 1);
+  gcrt_signal_fence();
+}
+
+GCRT_INLINE void gcrt_gate_exit(struct gcrt_thread *thread) {
+  gcrt_signal_fence();
+  size_t left = gcrt_load(&thread->busy) - 1;
+  gcrt_store(&thread->busy, left);
+  gcrt_signal_fence();
+  if (GCRT_UNLIKELY(left == 0 && gcrt_load(&thread->state) == GCRT_DEFERRED)) gcrt_stop_deferred(thread);
+}
+
+#endif
