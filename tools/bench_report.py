@@ -24,6 +24,7 @@ ALLOCATORS = ["gcrt", "bdwgc", "malloc", "mimalloc"]
 COLLECTORS = ["gcrt", "bdwgc"]
 TIMEOUT_SECONDS = 600
 RUNS_FOR_A_VERDICT = 5
+IDLE_LOAD = 1.0  # of the last minute; our own build leaves about half of it
 
 
 @dataclass(frozen=True)
@@ -273,7 +274,9 @@ def describe_machine(options, results):
         f"Compiler: {compiler_of(options.build_dir)}, release build",
         f"Allocators: {versions}" + (f"; gcrt's source {commit}" if commit else ""),
         f"bdwgc's marker threads: {options.bdwgc_markers or 'one a processor'}",
-        f"Date: {time.strftime('%Y-%m-%d', time.gmtime())}; medians of {options.runs} runs",
+        f"Date: {time.strftime('%Y-%m-%d', time.gmtime())}; figures are medians, runs of each: {options.runs}",
+        f"Load of the machine before the first run: {options.load:.2f}"
+        + (", not idle: distrust the times" if options.load > IDLE_LOAD else ""),
     ]
 
 
@@ -397,6 +400,9 @@ def main():
     options, cases = parse_options()
     if options.check_options:
         return 0
+    options.load = os.getloadavg()[0]
+    if options.load > IDLE_LOAD:
+        print(f"the machine is not idle, its load is {options.load:.2f}: times will be off", file=sys.stderr)
     results = run_suite(options, cases)
     if not any(runs for by_allocator in results.runs.values() for runs in by_allocator.values()):
         print(f"no program in {options.build_dir}/bench gave a figure", file=sys.stderr)

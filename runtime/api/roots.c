@@ -59,4 +59,8 @@ GCRT_EXPORT int gc_thread_unregister(void) {
   return 0;
 }
 
-GCRT_EXPORT void *gc_call_blocking(void *(*fn)(void *), void *arg) { GCRT_PARKED_CALL(void *, fn(arg)); }
+GCRT_EXPORT void *gc_call_blocking(void *(*fn)(void *), void *arg) {
+  /* The argument may be the only pointer to its object, in a register that is not among those saved. */
+  void *volatile kept __attribute__((unused)) = arg;
+  GCRT_PARKED_CALL(void *, fn(arg));
+}

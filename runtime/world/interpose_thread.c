@@ -10,6 +10,8 @@
 #include "base/report.h"
 #include "sys/memory.h"
 #include "sys/real.h"
+#include "sys/signal.h"
+#include "world/interpose_call.h"
 #include "world/park.h"
 #include "world/thread.h"
 
@@ -24,6 +26,8 @@ struct start {
   void *(*function)(void *);
   thrd_start_t c11; /* instead of function, from thrd_create */
   struct gcrt_thread *thread;
+  sigset_t mask;         /* the creator's */
+  bool mask_by_attributes; /* the C library sets another one */
 };
 
 static void *run(void *start_record) {
@@ -31,6 +35,7 @@ static void *run(void *start_record) {
   struct start start = *record;
   gcrt_memory_unmap(record, gcrt_page_size());
   gcrt_thread_started(start.thread);
+  if (!start.mask_by_attributes) gcrt_signal_restore(&start.mask);
   void *argument = start.thread->roots[0];
   start.thread->roots[0] = NULL;
   if (start.c11) return (void *)(intptr_t)start.c11(argument);
@@ -51,6 +56,18 @@ static struct start *prepare(void *argument, bool detached) {
   return NULL;
 }
 
+/* Calls `create` with every signal blocked, which the new thread inherits until it is known: a handler of the program in
+ * it would run in a thread that the library does not know yet. */
+#define CREATE_BLOCKED(start, create)                                                                                  \
+  ({                                                                                                                   \
+    sigset_t mine_;                                                                                                    \
+    gcrt_signal_block_all(&mine_);                                                                                     \
+    (start)->mask = mine_;                                                                                             \
+    int error_ = (create);                                                                                             \
+    gcrt_signal_restore(&mine_);                                                                                       \
+    error_;                                                                                                            \
+  })
+
 static void withdraw(struct start *start) {
   gcrt_thread_withdraw(start->thread);
   gcrt_memory_unmap(start, gcrt_page_size());
@@ -64,8 +81,10 @@ GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t 
   struct start *start = prepare(argument, state == PTHREAD_CREATE_DETACHED);
   if (!start) return EAGAIN;
   start->function = function;
+  sigset_t mask;
+  start->mask_by_attributes = attributes && pthread_attr_getsigmask_np(attributes, &mask) == 0;
   struct gcrt_thread *thread = start->thread; /* start belongs to the new thread once it runs */
-  int error = gcrt_real(pthread_create)(handle, attributes, run, start);
+  int error = CREATE_BLOCKED(start, gcrt_real(pthread_create)(handle, attributes, run, start));
   if (error) {
     withdraw(start);
   } else {
@@ -80,7 +99,7 @@ GCRT_EXPORT int thrd_create(thrd_t *handle, thrd_start_t function, void *argumen
   if (!start) return thrd_nomem;
   start->c11 = function;
   struct gcrt_thread *thread = start->thread;
-  int error = gcrt_real(thrd_create)(handle, run_c11, start);
+  int error = CREATE_BLOCKED(start, gcrt_real(thrd_create)(handle, run_c11, start));
   if (error != thrd_success) {
     withdraw(start);
   } else {
@@ -97,12 +116,15 @@ GCRT_EXPORT void pthread_exit(void *result) {
 }
 
 static int parked_join(pthread_t handle, void **result) {
+  GCRT_KEEP(result);
   GCRT_PARKED_CALL(int, gcrt_real(pthread_join)(handle, result));
 }
 static int parked_timed(pthread_t handle, void **result, const struct timespec *end) {
+  GCRT_KEEP(result);
   GCRT_PARKED_CALL(int, gcrt_real(pthread_timedjoin_np)(handle, result, end));
 }
 static int parked_clock(pthread_t handle, void **result, clockid_t clock, const struct timespec *end) {
+  GCRT_KEEP(result);
   GCRT_PARKED_CALL(int, gcrt_real(pthread_clockjoin_np)(handle, result, clock, end));
 }
 static int parked_thrd(thrd_t handle, int *result) { GCRT_PARKED_CALL(int, gcrt_real(thrd_join)(handle, result)); }

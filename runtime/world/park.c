@@ -8,18 +8,28 @@
 #include "world/thread.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* RUNNING → PARKED. A stop that has signalled this thread comes first: its handler interrupts this wait. A child of
  * vfork runs on its parent's record, and the parent, asleep until it is gone, will take no signal: it does not park.
  * False: not parked. */
 static bool park(struct gcrt_thread *thread) {
-  thread->alternate = gcrt_stack_alternate();
   while (!gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) {
     if (gcrt_thread_id() != thread->tid) return false;
     if (gcrt_load(&thread->state) == GCRT_DEFERRED) gcrt_stop_deferred(thread);
     gcrt_futex_wait(&thread->state, GCRT_SIGNALLED, -1);
   }
   return true;
+}
+
+/* Publishes the registers, only as many as there are. Where the alternate signal stack is costs a system call, and
+ * matters only to a thread that may run on it. */
+static void publish(struct gcrt_thread *thread, const struct gcrt_registers *registers) {
+  thread->registers.sp = registers->sp;
+  thread->registers.count = registers->count;
+  memcpy(thread->registers.values, registers->values, registers->count * sizeof registers->values[0]);
+  bool own = registers->sp - thread->stack.low < thread->stack.high - thread->stack.low;
+  thread->alternate = own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_stack_alternate();
 }
 
 /* PARKED → RUNNING, after a stop that holds the thread. */
@@ -46,7 +56,7 @@ void gcrt_park_enter(struct gcrt_park *park_record, const struct gcrt_registers 
   park_record->thread = thread;
   if (!thread) return;
   int error = errno;
-  thread->registers = *registers;
+  publish(thread, registers);
   if (!park(thread)) park_record->thread = NULL;
   errno = error;
 }
@@ -74,9 +84,10 @@ void gcrt_unpark_enter(struct gcrt_unpark *record, const void *context) {
       interrupted.sp - alternate.low >= alternate.high - alternate.low) {
     thread->interrupted_sp = interrupted.sp;
   }
+  /* Also if the thread is not parked: it may be about to, with its registers published but the state not yet set. */
+  record->registers = thread->registers;
   if (!gcrt_load(&thread->busy) && parked(thread)) {
     record->thread = thread;
-    record->registers = thread->registers;
     unpark(thread);
   }
   errno = error;
@@ -87,9 +98,7 @@ void gcrt_unpark_leave(struct gcrt_unpark *record) {
   if (!thread) return;
   int error = errno;
   thread->interrupted_sp = record->interrupted_sp;
-  if (record->thread) {
-    thread->registers = record->registers;
-    park(thread);
-  }
+  publish(thread, &record->registers);
+  if (record->thread) park(thread);
   errno = error;
 }

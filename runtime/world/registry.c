@@ -59,7 +59,6 @@ static void adopt(struct gcrt_thread *thread) {
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     gcrt_fatal("thread %d: the bounds of its stack around %p are not to be had", thread->tid, (void *)here);
   }
-  thread->started = true;
   thread->exit_rounds = PTHREAD_DESTRUCTOR_ITERATIONS - 1;
 }
 
@@ -104,6 +103,8 @@ void gcrt_thread_started(struct gcrt_thread *thread) {
     gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
     gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
   }
+  /* Only now: a thread that is held here has published no registers, and its argument is all it has. */
+  thread->started = true;
 }
 
 void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle) {
@@ -130,6 +131,7 @@ struct gcrt_thread *gcrt_thread_attach(void) {
     return NULL;
   }
   adopt(thread);
+  thread->started = true;
   /* Nobody will announce the result of this thread's join. */
   thread->detached = true;
   gcrt_lock(&gcrt_world.lock);

@@ -83,13 +83,14 @@ static void add_whole(const struct gcrt_thread *thread) {
 
 static void add_stacks(const struct gcrt_thread *thread) {
   uintptr_t sp = thread->registers.sp;
-  if (inside(sp, thread->stack.low, thread->stack.high)) {
-    add(sp, thread->stack.high, GCRT_ROOT_STACK);
-  } else if (inside(sp, thread->alternate.low, thread->alternate.high)) {
+  /* First, as an alternate stack may be an array on the thread's own. */
+  if (inside(sp, thread->alternate.low, thread->alternate.high)) {
     add(sp, thread->alternate.high, GCRT_ROOT_STACK);
     if (!thread->interrupted_sp || !add_from(thread, thread->interrupted_sp) || registered(thread->interrupted_sp)) {
       add_whole(thread);
     }
+  } else if (inside(sp, thread->stack.low, thread->stack.high)) {
+    add(sp, thread->stack.high, GCRT_ROOT_STACK);
   } else if (registered(sp)) {
     add_whole(thread);
   } else {

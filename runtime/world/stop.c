@@ -9,6 +9,7 @@
 #include "base/report.h"
 #include "sys/clock.h"
 #include "sys/proc.h"
+#include "sys/real.h"
 #include "sys/signal.h"
 #include "world/thread.h"
 
@@ -51,7 +52,19 @@ GCRT_NOINLINE void gcrt_stop_deferred(struct gcrt_thread *thread) {
   errno = error;
 }
 
+/* A library that was initialised before may have taken the signal. */
+static void require_unused(int signal) {
+  struct sigaction old;
+  if (gcrt_real(sigaction)(signal, NULL, &old) != 0) return;
+  bool taken = (old.sa_flags & SA_SIGINFO) != 0 || (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN);
+  if (taken) {
+    gcrt_warn("GCRT_SIGNAL=%d: a handler for this signal was installed before; it is replaced. Choose another signal "
+              "for the library if the program needs it", signal);
+  }
+}
+
 void gcrt_stop_init(int signal, int64_t timeout_ms) {
+  require_unused(signal);
   stop_timeout_ns = timeout_ms * 1000000;
   if (!gcrt_signal_install(signal, on_stop_signal)) {
     gcrt_fatal("GCRT_SIGNAL=%d: the signal cannot be handled: choose another one", signal);

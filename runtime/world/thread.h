@@ -53,7 +53,8 @@ struct gcrt_thread {
   void *tls;                /* thread control block */
   int tid;
   pthread_t handle;
-  bool started, explicit_registration;
+  bool started; /* its registers are published when it stops; before, its argument is all it has */
+  bool explicit_registration;
   bool named;    /* handle is valid */
   bool creating; /* the creator's pthread_create has not returned: it still refers to this record */
   bool detached; /* nobody will ask for the result */

@@ -60,12 +60,9 @@ static struct wait_result wait_join(struct wait_room *room) {
 }
 
 static const struct wait_call more_calls[] = {
-    {"pause", wait_pause, false, true, true, 0},
-    {"sigsuspend", wait_sigsuspend, false, true, true, 0},
-    {"sigwait", wait_sigwait, false, true, false, 0},
-    {"sigwaitinfo", wait_sigwaitinfo, false, true, true, 0},
-    {"sem_wait", wait_sem_wait, false, true, true, 0},
-    {"pthread_cond_wait", wait_cond_wait, false, true, false, 0},
+    {"pause", wait_pause, false, true, true, 0},        {"sigsuspend", wait_sigsuspend, false, true, true, 0},
+    {"sigwait", wait_sigwait, false, true, false, 0},   {"sigwaitinfo", wait_sigwaitinfo, false, true, true, 0},
+    {"sem_wait", wait_sem_wait, false, true, true, 0},  {"pthread_cond_wait", wait_cond_wait, false, true, false, 0},
     {"pthread_join", wait_join, false, true, false, 0},
 };
 enum { MORE = sizeof more_calls / sizeof *more_calls };
@@ -112,8 +109,7 @@ static SYSTEM_NOINLINE void *run_cancelled(void *arg) {
 static void check_cancelled(const struct wait_call *call, bool pending) {
   static struct cancelled c;
   c = (struct cancelled){.call = call, .pending = pending};
-  if (!call->cancellation)
-    return;
+  if (!call->cancellation) return;
   main_thread = pthread_self();
   wait_room_open(&c.room, 100);
   if ((strncmp(call->name, "msg", 3) == 0) && (c.room.queue < 0 || c.room.full_queue < 0)) {
@@ -124,19 +120,16 @@ static void check_cancelled(const struct wait_call *call, bool pending) {
   void *value = NULL;
   ck_assert_int_eq(pthread_create(&thread, NULL, run_cancelled, &c), 0);
   if (!pending) {
-    while (!__atomic_load_n(&c.tid, __ATOMIC_ACQUIRE))
-      sched_yield();
+    while (!__atomic_load_n(&c.tid, __ATOMIC_ACQUIRE)) sched_yield();
     ck_assert_msg(system_wait_asleep(c.tid), "%s: never slept", call->name);
-    for (int i = 0; i < 3; i++)
-      gc_collect();
+    for (int i = 0; i < 3; i++) gc_collect();
     ck_assert_int_eq(pthread_cancel(thread), 0);
   }
   ck_assert_int_eq(pthread_join(thread, &value), 0);
   ck_assert_msg(value == PTHREAD_CANCELED, "%s: is no cancellation point any more", call->name);
   ck_assert_int_eq(c.cleaned, 1);
   uint32_t before = system_collections();
-  for (int i = 0; i < 3; i++)
-    gc_collect();
+  for (int i = 0; i < 3; i++) gc_collect();
   ck_assert_uint_eq(system_collections(), before + 3);
   ck_assert_uint_eq(system_metrics().threads, 1);
   wait_room_wake(&c.room);
@@ -154,8 +147,7 @@ static int spinning;
 static void *spin(void *unused) {
   pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
   __atomic_store_n(&spinning, 1, __ATOMIC_RELEASE);
-  for (;;)
-    __asm__ volatile("" ::: "memory");
+  for (;;) __asm__ volatile("" ::: "memory");
   return unused;
 }
 
@@ -165,8 +157,7 @@ START_TEST(asynchronous_cancellation) {
     void *value = NULL;
     spinning = 0;
     ck_assert_int_eq(pthread_create(&thread, NULL, spin, NULL), 0);
-    while (!__atomic_load_n(&spinning, __ATOMIC_ACQUIRE))
-      sched_yield();
+    while (!__atomic_load_n(&spinning, __ATOMIC_ACQUIRE)) sched_yield();
     gc_collect();
     ck_assert_int_eq(pthread_cancel(thread), 0);
     gc_collect();
@@ -200,8 +191,7 @@ END_TEST
 /* Allocation and collection are no cancellation points: a thread with a pending request gets through them. */
 static void *pending_allocates(void *unused) {
   pthread_cancel(pthread_self());
-  for (int i = 0; i < 1000; i++)
-    TEST_REQUIRE(gc_alloc((size_t)i * 10) != NULL);
+  for (int i = 0; i < 1000; i++) TEST_REQUIRE(gc_alloc((size_t)i * 10) != NULL);
   gc_collect();
   gc_free(gc_alloc(100));
   __atomic_store_n(&spinning, 2, __ATOMIC_RELEASE);
@@ -218,7 +208,6 @@ START_TEST(allocation_is_no_cancellation_point) {
   ck_assert_int_eq(spinning, 2);
 }
 END_TEST
-
 
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");

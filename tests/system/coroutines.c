@@ -26,11 +26,9 @@ static void make_stack(size_t i) {
 static void body(void) {
   size_t self = running;
   void *volatile pointers[SYSTEM_SET];
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = test_reveal(sets[self].hidden[i]);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(sets[self].hidden[i]);
   test_clear_stack();
-  if (inside)
-    inside();
+  if (inside) inside();
   swapcontext(&contexts[self], &main_context);
   for (size_t i = 0; i < SYSTEM_SET; i++) {
     TEST_REQUIRE(pointers[i] == test_reveal(sets[self].hidden[i]));
@@ -87,34 +85,26 @@ START_TEST(suspended_stacks_are_roots) {
     start(i);
     enter(i);
   }
-  for (int i = 0; i < 3; i++)
-    (_i ? collect_by_thread : system_collect)();
-  for (size_t i = 0; i < 4; i++)
-    ck_assert_msg(system_set_intact(&sets[i]), "coroutine %zu", i);
-  for (size_t i = 0; i < 2; i++)
-    enter(i);
-  for (size_t i = 2; i < 4; i++)
-    ck_assert_int_eq(gc_stack_unregister(stacks[i]), 0);
+  for (int i = 0; i < 3; i++) (_i ? collect_by_thread : system_collect)();
+  for (size_t i = 0; i < 4; i++) ck_assert_msg(system_set_intact(&sets[i]), "coroutine %zu", i);
+  for (size_t i = 0; i < 2; i++) enter(i);
+  for (size_t i = 2; i < 4; i++) ck_assert_int_eq(gc_stack_unregister(stacks[i]), 0);
   memset(&main_context, 0, sizeof main_context);
   memset(contexts, 0, sizeof contexts);
-  for (int i = 0; i < 2; i++)
-    system_collect();
-  for (size_t i = 0; i < 4; i++)
-    ck_assert_msg(system_set_dead(&sets[i]), "coroutine %zu", i);
+  for (int i = 0; i < 2; i++) system_collect();
+  for (size_t i = 0; i < 4; i++) ck_assert_msg(system_set_dead(&sets[i]), "coroutine %zu", i);
 }
 END_TEST
 
 static SYSTEM_NOINLINE void run_inside(void (*what)(void)) {
   void *volatile pointers[SYSTEM_SET];
   (void)pointers;
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = test_reveal(on_main.hidden[i]);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(on_main.hidden[i]);
   inside = what;
   test_clear_stack();
   start(0);
   enter(0);
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = NULL;
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = NULL;
 }
 
 START_TEST(both_stacks_of_a_thread_inside_a_coroutine) {
@@ -167,11 +157,9 @@ static void allocate_inside(void) {
     node[0] = list;
     node[1] = (void *)(uintptr_t)(i + 1);
     list = node;
-    if (i % 4000 == 0)
-      gc_collect();
+    if (i % 4000 == 0) gc_collect();
   }
-  for (int i = 20000; i > 0; i--, list = list[0])
-    TEST_REQUIRE((uintptr_t)list[1] == (uintptr_t)i);
+  for (int i = 20000; i > 0; i--, list = list[0]) TEST_REQUIRE((uintptr_t)list[1] == (uintptr_t)i);
 }
 
 START_TEST(allocation_on_a_coroutine) {

@@ -54,15 +54,12 @@ int main() {
   std::vector<std::thread> threads;
   for (int i = 0; i < 3; i++)
     threads.emplace_back([] {
-      for (int round = 0; round < 8; round++)
-        REQUIRE(count(grow(12, 1), 1) == (2 << 12) - 1);
+      for (int round = 0; round < 8; round++) REQUIRE(count(grow(12, 1), 1) == (2 << 12) - 1);
     });
   runtime_metrics m;
   REQUIRE(runtime_metrics_read(&m) == 0 && m.threads >= 1);
-  for (int i = 0; i < 5; i++)
-    gc_collect();
-  for (auto &thread : threads)
-    thread.join();
+  for (int i = 0; i < 5; i++) gc_collect();
+  for (auto &thread : threads) thread.join();
   REQUIRE(count(kept, 1) == (2 << 12) - 1);
   // An exception unwinds through frames that hold objects.
   try {

@@ -49,11 +49,9 @@ static int child_work(int argc, char **argv) {
   (void)argc;
   depth = atoi(argv[1]);
   pthread_t threads[2];
-  for (size_t i = 0; i < 2; i++)
-    TEST_REQUIRE(pthread_create(&threads[i], NULL, work, (void *)(i + 2)) == 0);
+  for (size_t i = 0; i < 2; i++) TEST_REQUIRE(pthread_create(&threads[i], NULL, work, (void *)(i + 2)) == 0);
   work((void *)1);
-  for (size_t i = 0; i < 2; i++)
-    pthread_join(threads[i], NULL);
+  for (size_t i = 0; i < 2; i++) pthread_join(threads[i], NULL);
   gc_collect();
   struct runtime_metrics m = system_metrics();
   printf("cycles %u forced %u\n", m.num_gc, m.num_forced_gc);
@@ -64,17 +62,14 @@ static int child_clobber(int argc, char **argv) {
   (void)argc, (void)argv;
   struct system_set set;
   system_set_make(&set, 48, gc_alloc, NULL, NULL);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   size_t freed = 0, clobbered = 0;
   for (size_t i = 0; i < SYSTEM_SET; i++) {
     const unsigned char *p = test_reveal(set.hidden[i]);
-    if (gc_base(p) != NULL)
-      continue;
+    if (gc_base(p) != NULL) continue;
     freed++;
     size_t same = 0;
-    while (same < 48 && p[same] == 0xdb)
-      same++;
+    while (same < 48 && p[same] == 0xdb) same++;
     clobbered += same == 48;
   }
   printf("freed %zu clobbered %zu\n", freed, clobbered);
@@ -84,8 +79,7 @@ static int child_clobber(int argc, char **argv) {
   printf("free %d\n", explicit[0] == 0xdb && explicit[999] == 0xdb);
   for (int i = 0; i < 2000; i++) {
     unsigned char *p = gc_alloc(48);
-    for (int b = 0; b < 48; b++)
-      TEST_REQUIRE(p[b] == 0, "a new object is not zero");
+    for (int b = 0; b < 48; b++) TEST_REQUIRE(p[b] == 0, "a new object is not zero");
   }
   return 0;
 }
@@ -116,8 +110,7 @@ START_TEST(trace_has_one_line_a_collection) {
   ck_assert_int_eq(regcomp(&regex, trace_line, REG_EXTENDED), 0);
   char *rest = child.err;
   for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
-    if (*line == 0)
-      continue;
+    if (*line == 0) continue;
     regmatch_t match[3];
     ck_assert_msg(regexec(&regex, line, 3, match, 0) == 0, "not a trace line: %s", line);
     ck_assert_uint_eq(strtoul(line + match[1].rm_so, NULL, 10), ++seen);

@@ -38,8 +38,7 @@ static void *run_waiter(void *arg) {
 /* Whether this machine can make the call: message queues and semaphore sets may be switched off. */
 static bool possible(const struct waiter *w) {
   bool messages = strncmp(w->call->name, "msg", 3) == 0, semaphores = strncmp(w->call->name, "sem", 3) == 0;
-  if (messages)
-    return w->room.queue >= 0 && w->room.full_queue >= 0;
+  if (messages) return w->room.queue >= 0 && w->room.full_queue >= 0;
   return !semaphores || w->room.semaphores >= 0;
 }
 
@@ -60,14 +59,12 @@ static void start_waiters(double seconds) {
     ck_assert_int_eq(pthread_create(&w->thread, NULL, run_waiter, w), 0);
   }
   for (int i = 0; i < wait_call_count; i++)
-    while (waiters[i].made && !__atomic_load_n(&waiters[i].tid, __ATOMIC_ACQUIRE))
-      sched_yield();
+    while (waiters[i].made && !__atomic_load_n(&waiters[i].tid, __ATOMIC_ACQUIRE)) sched_yield();
 }
 
 static void end_waiters(void) {
   for (int i = 0; i < wait_call_count; i++) {
-    if (waiters[i].made)
-      pthread_join(waiters[i].thread, NULL);
+    if (waiters[i].made) pthread_join(waiters[i].thread, NULL);
     wait_room_close(&waiters[i].room);
   }
 }
@@ -82,20 +79,18 @@ static bool all_ended(bool timed) {
 START_TEST(collections_interrupt_nothing) {
   start_waiters(0.3);
   uint32_t before = system_collections();
-  while (!all_ended(true) || system_collections() < before + 20)
-    gc_collect();
+  while (!all_ended(true) || system_collections() < before + 20) gc_collect();
   for (int i = 0; i < wait_call_count; i++)
     if (waiters[i].made && !waiters[i].call->timed)
-      ck_assert_msg(!__atomic_load_n(&waiters[i].ended, __ATOMIC_ACQUIRE), "%s returned %ld with error %d before it was woken",
-                    waiters[i].call->name, waiters[i].result.value, waiters[i].result.error);
+      ck_assert_msg(!__atomic_load_n(&waiters[i].ended, __ATOMIC_ACQUIRE),
+                    "%s returned %ld with error %d before it was woken", waiters[i].call->name, waiters[i].result.value,
+                    waiters[i].result.error);
   for (int i = 0; i < wait_call_count; i++)
-    if (waiters[i].made && !waiters[i].call->timed)
-      wait_room_wake(&waiters[i].room);
+    if (waiters[i].made && !waiters[i].call->timed) wait_room_wake(&waiters[i].room);
   end_waiters();
   for (int i = 0; i < wait_call_count; i++) {
     const struct waiter *w = &waiters[i];
-    if (!w->made)
-      continue;
+    if (!w->made) continue;
     int expected = w->call->timed ? w->call->on_timeout : 0;
     ck_assert_msg(w->result.error == expected, "%s: returned %ld with error %d (%s), expected %d", w->call->name,
                   w->result.value, w->result.error, strerror(w->result.error), expected);
@@ -112,14 +107,11 @@ START_TEST(own_signals_interrupt) {
   ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
   start_waiters(100);
   for (int i = 0; i < wait_call_count; i++)
-    if (waiters[i].made)
-      ck_assert_msg(system_wait_asleep(waiters[i].tid), "%s: never slept", waiters[i].call->name);
-  for (int i = 0; i < 5; i++)
-    gc_collect();
+    if (waiters[i].made) ck_assert_msg(system_wait_asleep(waiters[i].tid), "%s: never slept", waiters[i].call->name);
+  for (int i = 0; i < 5; i++) gc_collect();
   for (int i = 0; i < wait_call_count; i++) {
     struct waiter *w = &waiters[i];
-    if (!w->made || !w->call->interrupted)
-      continue;
+    if (!w->made || !w->call->interrupted) continue;
     /* The signal may come before the call has begun to wait, so it is sent until it has done its work. */
     for (int sent = 0; !__atomic_load_n(&w->ended, __ATOMIC_ACQUIRE); sent++) {
       ck_assert_msg(sent < 5000, "%s: goes on waiting after signals", w->call->name);
@@ -130,13 +122,10 @@ START_TEST(own_signals_interrupt) {
     ck_assert_msg(w->result.error == EINTR, "%s: returned %ld with error %d, expected EINTR", w->call->name,
                   w->result.value, w->result.error);
   }
-  for (int i = 0; i < 3; i++)
-    gc_collect();
+  for (int i = 0; i < 3; i++) gc_collect();
   /* The test's process ends with the threads that no signal interrupts; what the system keeps is given back. */
-  for (int i = 0; i < wait_call_count; i++)
-    wait_room_wake(&waiters[i].room);
-  for (int i = 0; i < wait_call_count; i++)
-    wait_room_close(&waiters[i].room);
+  for (int i = 0; i < wait_call_count; i++) wait_room_wake(&waiters[i].room);
+  for (int i = 0; i < wait_call_count; i++) wait_room_close(&waiters[i].room);
 }
 END_TEST
 
@@ -163,11 +152,9 @@ START_TEST(pause_waits_for_the_programs_own_signal) {
   ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, pause_once, _i ? &paused : NULL), 0);
-  while (!__atomic_load_n(&pauser, __ATOMIC_ACQUIRE))
-    sched_yield();
+  while (!__atomic_load_n(&pauser, __ATOMIC_ACQUIRE)) sched_yield();
   ck_assert(system_wait_asleep(pauser));
-  for (int i = 0; i < 50; i++)
-    gc_collect();
+  for (int i = 0; i < 50; i++) gc_collect();
   ck_assert_int_eq(__atomic_load_n(&returned, __ATOMIC_ACQUIRE), 0);
   while (!__atomic_load_n(&returned, __ATOMIC_ACQUIRE)) {
     pthread_kill(thread, SIGUSR1);
@@ -193,11 +180,9 @@ START_TEST(interrupted_sleep_tells_what_remains) {
   ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, sleep_long, NULL), 0);
-  while (!__atomic_load_n(&pauser, __ATOMIC_ACQUIRE))
-    sched_yield();
+  while (!__atomic_load_n(&pauser, __ATOMIC_ACQUIRE)) sched_yield();
   ck_assert(system_wait_asleep(pauser));
-  for (int i = 0; i < 20; i++)
-    gc_collect();
+  for (int i = 0; i < 20; i++) gc_collect();
   while (!__atomic_load_n(&returned, __ATOMIC_ACQUIRE)) {
     pthread_kill(thread, SIGUSR1);
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -225,8 +210,7 @@ START_TEST(restarting_handlers_restart) {
   ck_assert_int_eq(pipe(pipe_ends), 0);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, read_byte, NULL), 0);
-  while (!__atomic_load_n(&pauser, __ATOMIC_ACQUIRE))
-    sched_yield();
+  while (!__atomic_load_n(&pauser, __ATOMIC_ACQUIRE)) sched_yield();
   ck_assert(system_wait_asleep(pauser));
   for (int i = 0; i < 20; i++) {
     pthread_kill(thread, SIGUSR1);

@@ -39,8 +39,7 @@ static void *run_row(void *arg) {
   struct row *row = arg;
   void *volatile object = ALLOCATE(64);
   (void)object;
-  for (; row->made < WAITS; row->made++)
-    row->interrupted += row->call->run(&row->room).error == EINTR;
+  for (; row->made < WAITS; row->made++) row->interrupted += row->call->run(&row->room).error == EINTR;
   __atomic_fetch_sub(&running, 1, __ATOMIC_RELEASE);
   return NULL;
 }

@@ -36,8 +36,7 @@ static void check_list(const struct node *list, size_t n, uint64_t seed) {
 }
 
 static void *work(void *arg) {
-  for (int i = 0; i < 5; i++)
-    check_list(make_list(3000, (uintptr_t)arg), 3000, (uintptr_t)arg);
+  for (int i = 0; i < 5; i++) check_list(make_list(3000, (uintptr_t)arg), 3000, (uintptr_t)arg);
   return NULL;
 }
 
@@ -52,11 +51,9 @@ static int live_on(void *unused) {
   TEST_REQUIRE(system_unbalanced(&m) == NULL, "%s", system_unbalanced(&m));
   work((void *)7);
   pthread_t threads[2];
-  for (int i = 0; i < 2; i++)
-    TEST_REQUIRE(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(i + 100)) == 0);
+  for (int i = 0; i < 2; i++) TEST_REQUIRE(pthread_create(&threads[i], NULL, work, (void *)(uintptr_t)(i + 100)) == 0);
   gc_collect();
-  for (int i = 0; i < 2; i++)
-    TEST_REQUIRE(pthread_join(threads[i], NULL) == 0);
+  for (int i = 0; i < 2; i++) TEST_REQUIRE(pthread_join(threads[i], NULL) == 0);
   check_list(kept, 5000, 1);
   gc_free_os_memory();
   check_list(kept, 5000, 1);
@@ -84,8 +81,7 @@ static void fork_and_live_on(void) {
 START_TEST(child_allocates_and_collects) {
   kept = make_list(5000, 1);
   struct runtime_metrics before = system_metrics();
-  for (int i = 0; i < 5; i++)
-    fork_and_live_on();
+  for (int i = 0; i < 5; i++) fork_and_live_on();
   struct runtime_metrics after = system_metrics();
   ck_assert_uint_eq(after.mallocs, before.mallocs);
   check_list(kept, 5000, 1);
@@ -96,11 +92,9 @@ END_TEST
 
 static int grandchild(void *depth) {
   live_on(NULL);
-  if ((uintptr_t)depth == 0)
-    return 0;
+  if ((uintptr_t)depth == 0) return 0;
   pid_t child = fork();
-  if (child == 0)
-    _exit(grandchild((void *)((uintptr_t)depth - 1)));
+  if (child == 0) _exit(grandchild((void *)((uintptr_t)depth - 1)));
   wait_for(child);
   return 0;
 }
@@ -124,14 +118,12 @@ static void *allocate_always(void *arg) {
 }
 
 static void *collect_always(void *unused) {
-  while (__atomic_load_n(&running, __ATOMIC_ACQUIRE))
-    gc_collect();
+  while (__atomic_load_n(&running, __ATOMIC_ACQUIRE)) gc_collect();
   return unused;
 }
 
 static void *fork_often(void *unused) {
-  for (int i = 0; i < 15; i++)
-    fork_and_live_on();
+  for (int i = 0; i < 15; i++) fork_and_live_on();
   return unused;
 }
 
@@ -148,8 +140,7 @@ static void check_among_threads(bool from_thread) {
   else
     fork_often(NULL);
   __atomic_store_n(&running, 0, __ATOMIC_RELEASE);
-  for (int i = 0; i < 4; i++)
-    pthread_join(threads[i], NULL);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
   check_list(kept, 5000, 1);
 }
 
@@ -159,10 +150,8 @@ END_TEST
 START_TEST(two_threads_fork_at_once) {
   pthread_t threads[2];
   kept = make_list(5000, 1);
-  for (int i = 0; i < 2; i++)
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, fork_often, NULL), 0);
-  for (int i = 0; i < 2; i++)
-    pthread_join(threads[i], NULL);
+  for (int i = 0; i < 2; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, fork_often, NULL), 0);
+  for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
 }
 END_TEST
 
@@ -180,13 +169,11 @@ static void child(void) { allocate_in_hook(&in_child); }
 
 START_TEST(fork_hooks_allocate) {
   kept = make_list(5000, 1);
-  for (int i = 0; i < 20; i++)
-    ck_assert_int_eq(pthread_atfork(prepare, parent, child), 0);
+  for (int i = 0; i < 20; i++) ck_assert_int_eq(pthread_atfork(prepare, parent, child), 0);
   pthread_t thread;
   running = 1;
   ck_assert_int_eq(pthread_create(&thread, NULL, allocate_always, (void *)5), 0);
-  for (int i = 0; i < 4; i++)
-    fork_and_live_on();
+  for (int i = 0; i < 4; i++) fork_and_live_on();
   __atomic_store_n(&running, 0, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
   ck_assert_int_eq(prepared, 80);
@@ -212,10 +199,8 @@ START_TEST(vfork_and_exec_leave_the_parent_whole) {
   kept = make_list(5000, 1);
   running = 1;
   ck_assert_int_eq(pthread_create(&threads[0], NULL, allocate_always, (void *)9), 0);
-  for (int i = 1; i < 3; i++)
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, vfork_and_exec, NULL), 0);
-  for (int i = 1; i < 3; i++)
-    pthread_join(threads[i], NULL);
+  for (int i = 1; i < 3; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, vfork_and_exec, NULL), 0);
+  for (int i = 1; i < 3; i++) pthread_join(threads[i], NULL);
   __atomic_store_n(&running, 0, __ATOMIC_RELEASE);
   pthread_join(threads[0], NULL);
   gc_collect();

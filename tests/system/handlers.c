@@ -18,11 +18,9 @@ static int wake[2];
 static SYSTEM_NOINLINE void wait_inside(void) {
   __atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
   if (how == 0) {
-    while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE))
-      __asm__ volatile("" ::: "memory");
+    while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE)) __asm__ volatile("" ::: "memory");
   } else if (how == 1) {
-    while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE))
-      nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL);
+    while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE)) nanosleep(&(struct timespec){.tv_nsec = 3000000}, NULL);
   } else {
     char byte;
     TEST_REQUIRE(read(wake[0], &byte, 1) == 1);
@@ -32,31 +30,25 @@ static SYSTEM_NOINLINE void wait_inside(void) {
 static void hold_in_handler(int signal) {
   void *volatile pointers[SYSTEM_SET];
   (void)pointers, (void)signal;
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = test_reveal(on_alternate.hidden[i]);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(on_alternate.hidden[i]);
   wait_inside();
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = NULL;
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = NULL;
 }
 
 static SYSTEM_NOINLINE void hold_and_raise(void) {
   void *volatile pointers[SYSTEM_SET];
   (void)pointers;
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = test_reveal(on_normal.hidden[i]);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(on_normal.hidden[i]);
   raise(SIGUSR1);
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = NULL;
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = NULL;
 }
 
 static void *handler_thread(void *memory) {
   stack_t stack = {.ss_sp = memory, .ss_size = 1 << 16};
-  if (memory)
-    TEST_REQUIRE(sigaltstack(&stack, NULL) == 0);
+  if (memory) TEST_REQUIRE(sigaltstack(&stack, NULL) == 0);
   hold_and_raise();
   stack.ss_flags = SS_DISABLE;
-  if (memory)
-    TEST_REQUIRE(sigaltstack(&stack, NULL) == 0);
+  if (memory) TEST_REQUIRE(sigaltstack(&stack, NULL) == 0);
   return NULL;
 }
 
@@ -70,8 +62,7 @@ static void check_handler(bool alternate) {
   void *memory = alternate ? malloc(1 << 16) : NULL;
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, handler_thread, memory), 0);
-  while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE))
-    sched_yield();
+  while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE)) sched_yield();
   for (int i = 0; i < 5; i++) {
     system_collect();
     ck_assert_msg(system_set_intact(&on_normal), "what the interrupted function holds was lost");
@@ -80,8 +71,7 @@ static void check_handler(bool alternate) {
   __atomic_store_n(&leave, 1, __ATOMIC_RELEASE);
   ck_assert_int_eq(write(wake[1], "x", 1), 1);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert(system_set_dead(&on_alternate));
   ck_assert(system_set_dead(&on_normal));
   free(memory);
@@ -173,10 +163,8 @@ END_TEST
 
 static void recursive(int signal) {
   depth_now++;
-  if (depth_now > depth_seen)
-    depth_seen = depth_now;
-  if (depth_now < 3 && first_called == 0)
-    raise(signal);
+  if (depth_now > depth_seen) depth_seen = depth_now;
+  if (depth_now < 3 && first_called == 0) raise(signal);
   first_called = 1;
   depth_now--;
 }
@@ -223,8 +211,7 @@ END_TEST
 static int collecting_thread_done;
 
 static void *busy(void *unused) {
-  while (!__atomic_load_n(&collecting_thread_done, __ATOMIC_ACQUIRE))
-    __asm__ volatile("" ::: "memory");
+  while (!__atomic_load_n(&collecting_thread_done, __ATOMIC_ACQUIRE)) __asm__ volatile("" ::: "memory");
   return unused;
 }
 
@@ -232,14 +219,13 @@ static int child_stop_signal(int argc, char **argv) {
   (void)argc;
   struct sigaction action = {.sa_handler = argv[1][0] == 'i' ? SIG_IGN : first}, old;
   errno = 0;
-  int result = argv[1][0] == 's' ? (signal(SIGRTMAX - 4, first) == SIG_ERR ? -1 : 0)
-                                 : sigaction(SIGRTMAX - 4, &action, NULL);
+  int result =
+      argv[1][0] == 's' ? (signal(SIGRTMAX - 4, first) == SIG_ERR ? -1 : 0) : sigaction(SIGRTMAX - 4, &action, NULL);
   printf("result %d %s\n", result, errno == EINVAL ? "EINVAL" : strerror(errno));
   TEST_REQUIRE(sigaction(SIGRTMAX - 4, NULL, &old) == 0, "asking is no error");
   pthread_t thread;
   TEST_REQUIRE(pthread_create(&thread, NULL, busy, NULL) == 0);
-  for (int i = 0; i < 5; i++)
-    gc_collect();
+  for (int i = 0; i < 5; i++) gc_collect();
   __atomic_store_n(&collecting_thread_done, 1, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
   printf("collected %d\n", (int)first_called);
@@ -271,8 +257,7 @@ START_TEST(default_for_the_stop_signal_changes_nothing) {
   ck_assert(signal(SIGRTMAX - 4, SIG_DFL) != SIG_ERR);
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, busy, NULL), 0);
-  for (int i = 0; i < 5; i++)
-    gc_collect();
+  for (int i = 0; i < 5; i++) gc_collect();
   __atomic_store_n(&collecting_thread_done, 1, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
 }
@@ -280,6 +265,7 @@ END_TEST
 
 static sigjmp_buf out;
 static pid_t sleeper;
+static int sleeps;
 
 static void jump_out(int signal) {
   (void)signal;
@@ -287,15 +273,14 @@ static void jump_out(int signal) {
 }
 
 static void *jump_out_of_sleep(void *unused) {
+  sleeper = gettid();
   for (int round = 0; round < 5; round++) {
-    __atomic_store_n(&sleeper, 0, __ATOMIC_RELEASE);
     if (sigsetjmp(out, 1) == 0) {
-      __atomic_store_n(&sleeper, gettid(), __ATOMIC_RELEASE);
+      __atomic_fetch_add(&sleeps, 1, __ATOMIC_RELEASE);
       nanosleep(&(struct timespec){.tv_sec = 100}, NULL);
       TEST_REQUIRE(false, "the handler did not jump");
     }
     /* From here the thread is no longer waiting and has to be stopped like any other. */
-    __atomic_store_n(&sleeper, -1, __ATOMIC_RELEASE);
     void **list = NULL;
     for (int i = 0; i < 20000; i++) {
       void **node = gc_alloc(64);
@@ -314,16 +299,15 @@ START_TEST(handlers_may_jump_out_of_a_wait) {
   struct sigaction action = {.sa_handler = jump_out};
   ck_assert_int_eq(sigaction(SIGUSR1, &action, NULL), 0);
   pthread_t thread;
+  int sent = 0;
   ck_assert_int_eq(pthread_create(&thread, NULL, jump_out_of_sleep, NULL), 0);
   while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE)) {
-    pid_t tid = __atomic_load_n(&sleeper, __ATOMIC_ACQUIRE);
-    if (tid > 0) {
-      ck_assert(system_wait_asleep(tid));
+    /* One signal for each wait: a second one would jump out of the work that follows. */
+    if (__atomic_load_n(&sleeps, __ATOMIC_ACQUIRE) > sent) {
+      ck_assert(system_wait_asleep(sleeper));
       gc_collect();
-      /* One signal for each wait: a second one would jump out of the work that follows. */
-      pthread_kill(thread, SIGUSR1);
-      while (__atomic_load_n(&sleeper, __ATOMIC_ACQUIRE) == tid)
-        sched_yield();
+      ck_assert_int_eq(pthread_kill(thread, SIGUSR1), 0);
+      sent++;
     }
     gc_collect();
   }
@@ -347,8 +331,7 @@ static void *allocate_under_ticks(void *unused) {
       node[1] = (void *)(uintptr_t)(i + 1);
       list = node;
     }
-    for (int i = 3000; i > 0; i--, list = list[0])
-      TEST_REQUIRE((uintptr_t)list[1] == (uintptr_t)i);
+    for (int i = 3000; i > 0; i--, list = list[0]) TEST_REQUIRE((uintptr_t)list[1] == (uintptr_t)i);
   }
   __atomic_store_n(&leave, 1, __ATOMIC_RELEASE);
   return unused;
@@ -363,8 +346,7 @@ START_TEST(signals_arrive_during_allocation_and_collection) {
   int sent = 0;
   while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE)) {
     ck_assert_int_eq(pthread_kill(thread, SIGUSR1), 0);
-    if (++sent % 50 == 0)
-      gc_collect();
+    if (++sent % 50 == 0) gc_collect();
   }
   pthread_join(thread, NULL);
   ck_assert_int_ge(ticks, 1);

@@ -21,13 +21,11 @@ static pid_t waiter;
 static int started, stop_now, handled, foreign_seen;
 
 static void on_usr1(int signal) {
-  if (signal == SIGUSR1)
-    __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
+  if (signal == SIGUSR1) __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
 }
 
 static void saw(int signal) {
-  if (signal != SIGUSR1)
-    __atomic_store_n(&foreign_seen, signal, __ATOMIC_RELAXED);
+  if (signal != SIGUSR1) __atomic_store_n(&foreign_seen, signal, __ATOMIC_RELAXED);
 }
 
 static bool stopping(void) { return __atomic_load_n(&stop_now, __ATOMIC_ACQUIRE) != 0; }
@@ -51,8 +49,7 @@ static void block_all(void) {
 static void spin(void) {
   announce();
   void *volatile object = gc_alloc(32);
-  while (!stopping())
-    __asm__ volatile("" ::: "memory");
+  while (!stopping()) __asm__ volatile("" ::: "memory");
   TEST_REQUIRE(gc_base(object) == object);
 }
 
@@ -186,16 +183,14 @@ static void wait_with_sigsuspend(void) {
   sigset_t set = all_but_usr1();
   block_all();
   announce();
-  while (!stopping())
-    TEST_REQUIRE(sigsuspend(&set) == -1 && errno == EINTR);
+  while (!stopping()) TEST_REQUIRE(sigsuspend(&set) == -1 && errno == EINTR);
 }
 
 static void wait_with_ppoll(void) {
   sigset_t set = all_but_usr1();
   block_all();
   announce();
-  while (!stopping())
-    TEST_REQUIRE(ppoll(NULL, 0, &(struct timespec){.tv_sec = 10}, &set) == -1 && errno == EINTR);
+  while (!stopping()) TEST_REQUIRE(ppoll(NULL, 0, &(struct timespec){.tv_sec = 10}, &set) == -1 && errno == EINTR);
 }
 
 static void wait_with_pselect(void) {
@@ -212,16 +207,14 @@ static void wait_with_epoll_pwait(void) {
   int fd = epoll_create1(EPOLL_CLOEXEC);
   block_all();
   announce();
-  while (!stopping())
-    TEST_REQUIRE(epoll_pwait(fd, &event, 1, 10000, &set) == -1 && errno == EINTR);
+  while (!stopping()) TEST_REQUIRE(epoll_pwait(fd, &event, 1, 10000, &set) == -1 && errno == EINTR);
   close(fd);
 }
 
 static void poll_with_everything_masked(void) {
   sigset_t set = full_set();
   announce();
-  while (!stopping())
-    TEST_REQUIRE(ppoll(NULL, 0, &(struct timespec){.tv_nsec = 2000000}, &set) == 0);
+  while (!stopping()) TEST_REQUIRE(ppoll(NULL, 0, &(struct timespec){.tv_nsec = 2000000}, &set) == 0);
 }
 
 static void spin_as_created(void) { spin(); }
@@ -278,20 +271,15 @@ START_TEST(stops_and_never_sees_the_signal) {
   }
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, &attributes, run_case, (void *)c), 0);
-  while (!__atomic_load_n(&started, __ATOMIC_ACQUIRE))
-    sched_yield();
-  if (c->sleeps)
-    ck_assert_msg(system_wait_asleep(waiter), "%s: never slept", c->name);
+  while (!__atomic_load_n(&started, __ATOMIC_ACQUIRE)) sched_yield();
+  if (c->sleeps) ck_assert_msg(system_wait_asleep(waiter), "%s: never slept", c->name);
   uint32_t before = system_collections();
-  for (int i = 0; i < 30; i++)
-    gc_collect();
+  for (int i = 0; i < 30; i++) gc_collect();
   ck_assert_uint_eq(system_collections(), before + 30);
-  if (c->sleeps)
-    ck_assert_msg(system_wait_asleep(waiter), "%s: left its wait", c->name);
+  if (c->sleeps) ck_assert_msg(system_wait_asleep(waiter), "%s: left its wait", c->name);
   __atomic_store_n(&stop_now, 1, __ATOMIC_RELEASE);
   while (!__atomic_load_n(&ended, __ATOMIC_ACQUIRE)) {
-    if (c->sleeps)
-      pthread_kill(thread, SIGUSR1);
+    if (c->sleeps) pthread_kill(thread, SIGUSR1);
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   }
   pthread_join(thread, NULL);
@@ -307,8 +295,7 @@ START_TEST(mask_reads_back) {
   sigaddset(&set, SIGRTMIN + 1);
   ck_assert_int_eq(pthread_sigmask(SIG_SETMASK, &set, NULL), 0);
   ck_assert_int_eq(pthread_sigmask(SIG_BLOCK, NULL, &old), 0);
-  for (int signal = 1; signal < 32; signal++)
-    ck_assert_int_eq(sigismember(&old, signal), signal == SIGUSR1);
+  for (int signal = 1; signal < 32; signal++) ck_assert_int_eq(sigismember(&old, signal), signal == SIGUSR1);
   ck_assert_int_eq(sigismember(&old, SIGRTMIN + 1), 1);
   set = full_set();
   ck_assert_int_eq(sigprocmask(SIG_SETMASK, &set, &old), 0);
@@ -316,8 +303,7 @@ START_TEST(mask_reads_back) {
   ck_assert_int_eq(sigismember(&old, SIGUSR2), 0);
   ck_assert_int_eq(sigprocmask(SIG_BLOCK, NULL, &old), 0);
   for (int signal = 1; signal < 32; signal++)
-    if (signal != SIGKILL && signal != SIGSTOP)
-      ck_assert_msg(sigismember(&old, signal) == 1, "signal %d", signal);
+    if (signal != SIGKILL && signal != SIGSTOP) ck_assert_msg(sigismember(&old, signal) == 1, "signal %d", signal);
   sigset_t before = set;
   ck_assert_int_eq(sigprocmask(SIG_SETMASK, &set, NULL), 0);
   ck_assert_msg(memcmp(&before, &set, 8) == 0, "the caller's set was changed");

@@ -27,30 +27,18 @@ static char static_memory[64];
 
 /* The pointer for a case: made so that it is no start of a live object. */
 static void *bad_pointer(const char *what) {
-  if (strcmp(what, "malloc") == 0)
-    return malloc(64);
-  if (strcmp(what, "static") == 0)
-    return static_memory;
-  if (strcmp(what, "stack") == 0)
-    return on_the_stack();
-  if (strcmp(what, "one") == 0)
-    return (void *)1;
-  if (strcmp(what, "mmap") == 0)
-    return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (strcmp(what, "code") == 0)
-    return (void *)(uintptr_t)&bad_pointer;
-  if (strcmp(what, "unused-reservation") == 0)
-    return (char *)gc_alloc(64) + ((size_t)64 << 20);
-  if (strcmp(what, "interior-byte") == 0)
-    return (char *)gc_alloc(64) + 1;
-  if (strcmp(what, "interior-word") == 0)
-    return (char *)gc_alloc(64) + 16;
-  if (strcmp(what, "interior-large") == 0)
-    return (char *)gc_alloc(1 << 20) + 65536;
-  if (strcmp(what, "interior-noscan") == 0)
-    return (char *)gc_alloc_noscan(3000) + 2999;
-  if (strcmp(what, "interior-uncollectable") == 0)
-    return (char *)gc_alloc_uncollectable(100) + 8;
+  if (strcmp(what, "malloc") == 0) return malloc(64);
+  if (strcmp(what, "static") == 0) return static_memory;
+  if (strcmp(what, "stack") == 0) return on_the_stack();
+  if (strcmp(what, "one") == 0) return (void *)1;
+  if (strcmp(what, "mmap") == 0) return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (strcmp(what, "code") == 0) return (void *)(uintptr_t)&bad_pointer;
+  if (strcmp(what, "unused-reservation") == 0) return (char *)gc_alloc(64) + ((size_t)64 << 20);
+  if (strcmp(what, "interior-byte") == 0) return (char *)gc_alloc(64) + 1;
+  if (strcmp(what, "interior-word") == 0) return (char *)gc_alloc(64) + 16;
+  if (strcmp(what, "interior-large") == 0) return (char *)gc_alloc(1 << 20) + 65536;
+  if (strcmp(what, "interior-noscan") == 0) return (char *)gc_alloc_noscan(3000) + 2999;
+  if (strcmp(what, "interior-uncollectable") == 0) return (char *)gc_alloc_uncollectable(100) + 8;
   void *p = NULL;
   if (strcmp(what, "freed") == 0)
     p = gc_alloc(64);
@@ -60,17 +48,26 @@ static void *bad_pointer(const char *what) {
     p = gc_alloc_uncollectable(64);
   else if (strcmp(what, "freed-large") == 0)
     p = gc_alloc(1 << 20);
-  if (p == NULL)
-    abort();
+  if (p == NULL) abort();
   gc_free(p);
   return p;
 }
 
-static const char *const pointers[] = {"malloc",          "static",        "stack",
-                                       "one",             "mmap",          "code",
-                                       "interior-byte",   "interior-word", "interior-large",
-                                       "interior-noscan", "freed",         "interior-uncollectable",
-                                       "freed-noscan",    "freed-large",   "freed-uncollectable",
+static const char *const pointers[] = {"malloc",
+                                       "static",
+                                       "stack",
+                                       "one",
+                                       "mmap",
+                                       "code",
+                                       "interior-byte",
+                                       "interior-word",
+                                       "interior-large",
+                                       "interior-noscan",
+                                       "freed",
+                                       "interior-uncollectable",
+                                       "freed-noscan",
+                                       "freed-large",
+                                       "freed-uncollectable",
                                        "unused-reservation"};
 enum { POINTERS = sizeof pointers / sizeof *pointers };
 
@@ -100,11 +97,9 @@ static int child_realloc(int argc, char **argv) {
 static SYSTEM_NOINLINE uintptr_t unreachable(void) {
   struct system_set set;
   system_set_make(&set, 48, gc_alloc, NULL, NULL);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   for (size_t i = 0; i < SYSTEM_SET; i++)
-    if (gc_base(test_reveal(set.hidden[i])) == NULL)
-      return set.hidden[i];
+    if (gc_base(test_reveal(set.hidden[i])) == NULL) return set.hidden[i];
   abort();
 }
 
@@ -140,8 +135,8 @@ static const struct test_child_entry children[] = {
 
 static void check_message(const char *child_name, const char *argument, const char *call) {
   const char *arguments[] = {argument, NULL};
-  struct test_child child =
-      test_child_exec_self(child_name, argument ? arguments : NULL, &(struct test_child_options){.timeout_seconds = 20});
+  struct test_child child = test_child_exec_self(child_name, argument ? arguments : NULL,
+                                                 &(struct test_child_options){.timeout_seconds = 20});
   test_assert_signalled(&child, SIGABRT);
   char expected[100];
   snprintf(expected, sizeof expected, "gcrt: %s(%.*s", call, (int)strcspn(child.out, "\n"), child.out);

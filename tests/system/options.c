@@ -62,8 +62,7 @@ static int child_report(int argc, char **argv) {
   void **list = NULL;
   for (int i = 0; i < 100; i++) {
     void **node = gc_alloc(64);
-    if (node == NULL)
-      return 1;
+    if (node == NULL) return 1;
     node[0] = list;
     list = node;
   }
@@ -74,8 +73,7 @@ static int child_report(int argc, char **argv) {
   printf("markers %u\n", m.markers);
   printf("percent %d\n", gc_set_percent(100));
   size_t length = 0;
-  for (void **node = list; node; node = node[0])
-    length++;
+  for (void **node = list; node; node = node[0]) length++;
   printf("list %zu\n", length);
   return 0;
 }
@@ -105,16 +103,13 @@ static int child_signal(int argc, char **argv) {
   (void)argc;
   int flag = 0;
   pthread_t thread;
-  if (pthread_create(&thread, NULL, spin, &flag))
-    return 1;
-  for (int i = 0; i < 5; i++)
-    gc_collect();
+  if (pthread_create(&thread, NULL, spin, &flag)) return 1;
+  for (int i = 0; i < 5; i++) gc_collect();
   __atomic_store_n(&flag, 1, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
   struct sigaction action = {.sa_handler = SIG_IGN};
   printf("own %d\n", sigaction(atoi(argv[1]), &action, NULL));
-  if (atoi(argv[1]) != SIGRTMAX - 4)
-    printf("former %d\n", sigaction(SIGRTMAX - 4, &action, NULL));
+  if (atoi(argv[1]) != SIGRTMAX - 4) printf("former %d\n", sigaction(SIGRTMAX - 4, &action, NULL));
   return 0;
 }
 
@@ -210,8 +205,7 @@ START_TEST(signal_can_be_chosen) {
   struct test_child child = run("signal", number, "GCRT_SIGNAL", number);
   test_assert_exited(&child, 0);
   test_assert_out_has(&child, "own -1\n");
-  if (signal != SIGRTMAX - 4)
-    test_assert_out_has(&child, "former 0\n");
+  if (signal != SIGRTMAX - 4) test_assert_out_has(&child, "former 0\n");
   snprintf(other, sizeof other, "%d", signal);
   test_assert_err_has(&child, other);
   test_child_free(&child);

@@ -142,8 +142,7 @@ static bool survives_in_register(uintptr_t hidden, int which, bool keep) {
   ck_assert_int_eq(pthread_create(&thread, NULL, spin_thread, &r), 0);
   while (!__atomic_load_n(&r.started, __ATOMIC_ACQUIRE))
     ;
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   bool live = gc_base(test_reveal(hidden)) == test_reveal(hidden);
   __atomic_store_n(&r.go, 1, __ATOMIC_RELEASE);
   pthread_join(thread, NULL);
@@ -155,8 +154,7 @@ START_TEST(registers_of_a_stopped_thread) {
 #ifndef HAVE_REGISTER_CASES
   TEST_SKIP("no register cases for this architecture");
 #endif
-  if (SYSTEM_SANITIZED)
-    TEST_SKIP("sanitizers run the stop handler late");
+  if (SYSTEM_SANITIZED) TEST_SKIP("sanitizers run the stop handler late");
   struct system_set set;
   int lost = 0;
   /* The objects of a set that are in no register die at the first collection, so each try makes its own set. */
@@ -196,13 +194,11 @@ END_TEST
 static SYSTEM_NOINLINE bool kept_on_stack(struct system_set *set, size_t offset, void (*collect)(void *), void *arg) {
   char *volatile pointers[SYSTEM_SET];
   (void)pointers;
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = (char *)test_reveal(set->hidden[i]) + offset;
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = (char *)test_reveal(set->hidden[i]) + offset;
   test_clear_stack();
   collect(arg);
   bool intact = system_set_intact(set);
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = NULL;
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = NULL;
   test_clear_stack();
   return intact;
 }
@@ -224,8 +220,7 @@ START_TEST(stack_of_the_main_thread) {
   struct system_set set;
   system_set_make(&set, 48, gc_alloc, NULL, NULL);
   ck_assert(kept_on_stack(&set, 0, _i ? collect_elsewhere : collect_here, NULL));
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert(system_set_dead(&set));
 }
 END_TEST
@@ -257,13 +252,11 @@ START_TEST(stack_of_another_thread) {
   system_set_make(&h.set, 48, gc_alloc, NULL, NULL);
   ck_assert_int_eq(pthread_create(&thread, NULL, hold_on_stack, &h), 0);
   system_event_wait(&h.ready, 1);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   system_event_post(&h.go);
   system_event_wait(&h.ready, 2);
   ck_assert(h.intact);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert(system_set_dead(&h.set));
   system_event_post(&h.go);
   pthread_join(thread, NULL);
@@ -291,8 +284,7 @@ START_TEST(interior_pointers_count_everywhere) {
     for (size_t o = 0; o < 3; o++) {
       struct system_set set;
       system_set_make(&set, sizes[s], o == 1 ? gc_alloc_noscan : gc_alloc, system_place_in_array, array);
-      for (size_t i = 0; i < SYSTEM_SET; i++)
-        array[i] = (char *)array[i] + offsets[o];
+      for (size_t i = 0; i < SYSTEM_SET; i++) array[i] = (char *)array[i] + offsets[o];
       test_clear_stack();
       gc_collect();
       ck_assert_msg(system_set_intact(&set), "byte %zu of %zu, in a global", offsets[o], sizes[s]);
@@ -328,7 +320,7 @@ START_TEST(a_long_list_is_marked) {
   gc_collect();
   uint64_t i = NODES;
   for (struct deep *node = list; node; node = node->next)
-    ck_assert_uint_eq(node->check, --i);
+    if (node->check != --i) ck_abort_msg("node %llu was overwritten", (unsigned long long)i);
   ck_assert_uint_eq(i, 0);
 }
 END_TEST

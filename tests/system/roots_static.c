@@ -59,8 +59,7 @@ static void check_kept_by(void **array) {
     ck_assert_msg(system_set_intact(&set), "%zu of %d alive", system_set_live(&set), SYSTEM_SET);
   }
   memset(array, 0, SYSTEM_SET * sizeof *array);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert_msg(system_set_dead(&set), "%zu of %d still alive", system_set_live(&set), SYSTEM_SET);
 }
 
@@ -97,10 +96,8 @@ START_TEST(closed_library_keeps_nothing) {
   system_collect();
   ck_assert(system_set_intact(&set));
   ck_assert_int_eq(dlclose(module), 0);
-  if (dlopen(module_path(), RTLD_NOW | RTLD_NOLOAD) != NULL)
-    TEST_SKIP("this loader keeps closed libraries");
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  if (dlopen(module_path(), RTLD_NOW | RTLD_NOLOAD) != NULL) TEST_SKIP("this loader keeps closed libraries");
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert(system_set_dead(&set));
 }
 END_TEST
@@ -130,8 +127,7 @@ START_TEST(libraries_come_and_go_while_another_thread_collects) {
   pthread_t thread;
   opening = 1;
   ck_assert_int_eq(pthread_create(&thread, NULL, open_and_close, NULL), 0);
-  while (__atomic_load_n(&opening, __ATOMIC_ACQUIRE))
-    gc_collect();
+  while (__atomic_load_n(&opening, __ATOMIC_ACQUIRE)) gc_collect();
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
 END_TEST
@@ -205,18 +201,15 @@ START_TEST(many_added_roots) {
   enum { RANGES = 5000 };
   void **memory = malloc(RANGES * 4 * sizeof *memory);
   memset(memory, 0, RANGES * 4 * sizeof *memory);
-  for (size_t i = 0; i < RANGES; i++)
-    ck_assert_int_eq(gc_add_roots(memory + i * 4, memory + i * 4 + 2), 0);
+  for (size_t i = 0; i < RANGES; i++) ck_assert_int_eq(gc_add_roots(memory + i * 4, memory + i * 4 + 2), 0);
   struct system_set set;
   void *pointers[SYSTEM_SET];
   system_set_make(&set, 48, gc_alloc, system_place_in_array, pointers);
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    memory[i * 4 * (RANGES / SYSTEM_SET) + 1] = pointers[i];
+  for (size_t i = 0; i < SYSTEM_SET; i++) memory[i * 4 * (RANGES / SYSTEM_SET) + 1] = pointers[i];
   memset(pointers, 0, sizeof pointers);
   system_collect();
   ck_assert(system_set_intact(&set));
-  for (size_t i = RANGES; i-- > 0;)
-    ck_assert_int_eq(gc_remove_roots(memory + i * 4, memory + i * 4 + 2), 0);
+  for (size_t i = RANGES; i-- > 0;) ck_assert_int_eq(gc_remove_roots(memory + i * 4, memory + i * 4 + 2), 0);
   system_collect();
   ck_assert(system_set_dead(&set));
   free(memory);

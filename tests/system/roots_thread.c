@@ -46,8 +46,7 @@ START_TEST(tls_of_the_main_thread) {
   void **array = tls_array(_i);
   struct system_set set;
   system_set_make(&set, 48, gc_alloc, system_place_in_array, array);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   ck_assert(system_set_intact(&set));
   memset(array, 0, SYSTEM_SET * sizeof *array);
   system_collect();
@@ -78,13 +77,11 @@ static void check_holder(void *(*fn)(void *), int which) {
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, fn, &h), 0);
   system_event_wait(&h.ready, 1);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   ck_assert_msg(system_set_intact(&h.set), "%zu of %d alive", system_set_live(&h.set), SYSTEM_SET);
   system_event_post(&h.go);
   system_event_wait(&h.ready, 2);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert_msg(system_set_dead(&h.set), "%zu of %d still alive", system_set_live(&h.set), SYSTEM_SET);
   system_event_post(&h.go);
   pthread_join(thread, NULL);
@@ -108,8 +105,7 @@ START_TEST(tls_goes_with_its_thread) {
   struct holder h = {_i, {.size = 0}, SYSTEM_EVENT_INITIALIZER, SYSTEM_EVENT_INITIALIZER};
   module = dlopen(module_path(), RTLD_NOW);
   system_on_thread(leave_in_tls, &h);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert(system_set_dead(&h.set));
 }
 END_TEST
@@ -161,8 +157,7 @@ START_TEST(specific_values_of_the_main_thread) {
   make_keys();
   struct system_set set;
   system_set_make_here(&set, 48, gc_alloc, _i ? set_tss : set_specific, NULL);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   ck_assert_msg(system_set_intact(&set), "%zu of %d alive", system_set_live(&set), SYSTEM_SET);
   clear_keys();
   system_collect();
@@ -207,11 +202,9 @@ START_TEST(argument_lives_before_the_thread_runs) {
     for (int i = 0; i < 8; i++) {
       threads[i] = start_with_argument();
       test_clear_stack();
-      if (i % 3 == 0)
-        gc_collect();
+      if (i % 3 == 0) gc_collect();
     }
-    for (int i = 0; i < 8; i++)
-      pthread_join(threads[i], NULL);
+    for (int i = 0; i < 8; i++) pthread_join(threads[i], NULL);
   }
   ck_assert_int_eq(threads_ended, 160);
 }
@@ -234,8 +227,7 @@ START_TEST(return_value_lives_until_joined) {
   struct runtime_metrics m;
   for (int i = 0; i < 2000 && (m = system_metrics(), m.threads > 1); i++)
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   for (size_t i = 0; i < SYSTEM_SET; i++) {
     void *value = NULL;
     ck_assert_int_eq(pthread_join(threads[i], &value), 0);

@@ -40,15 +40,13 @@ static struct node *make(size_t n, uint64_t seed) {
 }
 
 static void check(const struct node *list, size_t n, uint64_t seed) {
-  for (size_t i = n; i-- > 0; list = list->next)
-    REQUIRE(list != NULL && list->check == seed + i);
+  for (size_t i = n; i-- > 0; list = list->next) REQUIRE(list != NULL && list->check == seed + i);
   REQUIRE(list == NULL);
 }
 
 static void *thread(void *arg) {
   local = make(1000, 7);
-  for (int i = 0; i < 20; i++)
-    check(make(5000, (uintptr_t)arg), 5000, (uintptr_t)arg);
+  for (int i = 0; i < 20; i++) check(make(5000, (uintptr_t)arg), 5000, (uintptr_t)arg);
   while (__atomic_load_n(&waiting, __ATOMIC_ACQUIRE))
     ;
   check(local, 1000, 7);
@@ -58,10 +56,8 @@ static void *thread(void *arg) {
 int main(void) {
   pthread_t threads[3];
   global = make(10000, 1);
-  for (uintptr_t i = 0; i < 3; i++)
-    REQUIRE(pthread_create(&threads[i], NULL, thread, (void *)(i * 1000)) == 0);
-  for (int i = 0; i < 10; i++)
-    gc_collect();
+  for (uintptr_t i = 0; i < 3; i++) REQUIRE(pthread_create(&threads[i], NULL, thread, (void *)(i * 1000)) == 0);
+  for (int i = 0; i < 10; i++) gc_collect();
   __atomic_store_n(&waiting, 0, __ATOMIC_RELEASE);
   for (int i = 0; i < 3; i++) {
     void *value = NULL;

@@ -1,8 +1,8 @@
 /* A thread that waits for a child to execute a program does not hold up a collection.
  *
- * posix_spawn, system and popen suspend the calling thread in the kernel, where no signal reaches it, until the child
- * has executed its program. Here the child is made to wait before that: it opens a FIFO that the test opens for writing
- * only after the collections. Collections that wait for the thread would never end; no clock decides. */
+ * vfork, posix_spawn, system and popen suspend the calling thread in the kernel, where no signal reaches it, until the
+ * child has executed its program. Here the child is made to wait before that: it opens a FIFO that the test opens for
+ * writing only after the collections. Collections that wait for the thread would never end; no clock decides. */
 #include "system.h"
 
 #include <errno.h>
@@ -36,7 +36,7 @@ static void spawn_waits(bool path) {
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, fifo, O_RDONLY, 0);
-  char *arguments[] = {"sh", "-c", "exit 7", NULL};
+  char *arguments[] = {"sh", "-c", "read line; exit 7", NULL};
   pid_t child = 0;
   announce();
   int error = path ? posix_spawnp(&child, "sh", &actions, NULL, arguments, environ)
@@ -45,6 +45,20 @@ static void spawn_waits(bool path) {
   posix_spawn_file_actions_destroy(&actions);
   int status = 0;
   TEST_REQUIRE(waitpid(child, &status, 0) == child);
+  check_exit(status, 7);
+}
+
+static void run_vfork(void) {
+  announce();
+  pid_t child = vfork();
+  if (child == 0) {
+    int fd = open(fifo, O_RDONLY);
+    dup2(fd, 0);
+    execl("/bin/sh", "sh", "-c", "read line; exit 7", (char *)NULL);
+    _exit(127);
+  }
+  int status = 0;
+  TEST_REQUIRE(child > 0 && waitpid(child, &status, 0) == child);
   check_exit(status, 7);
 }
 
@@ -90,8 +104,8 @@ static const struct spawn_case {
   const char *name;
   void (*run)(void);
 } cases[] = {
-    {"posix_spawn", run_posix_spawn}, {"posix_spawnp", run_posix_spawnp}, {"system", run_system},
-    {"popen", run_popen},             {"pclose", run_pclose},             {"waitpid", run_waitpid},
+    {"posix_spawn", run_posix_spawn}, {"posix_spawnp", run_posix_spawnp}, {"system", run_system}, {"popen", run_popen},
+    {"pclose", run_pclose},           {"waitpid", run_waitpid},           {"vfork", run_vfork},
 };
 enum { CASES = sizeof cases / sizeof *cases };
 
@@ -101,12 +115,10 @@ static struct system_event ready = SYSTEM_EVENT_INITIALIZER;
 static void *run_case(void *arg) {
   void *volatile pointers[SYSTEM_SET];
   (void)pointers;
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = test_reveal(kept.hidden[i]);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(kept.hidden[i]);
   system_event_post(&ready);
   ((const struct spawn_case *)arg)->run();
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    TEST_REQUIRE(pointers[i] == test_reveal(kept.hidden[i]));
+  for (size_t i = 0; i < SYSTEM_SET; i++) TEST_REQUIRE(pointers[i] == test_reveal(kept.hidden[i]));
   TEST_REQUIRE(gc_alloc(100) != NULL);
   return NULL;
 }
@@ -120,12 +132,10 @@ START_TEST(collections_go_on_while_a_child_starts) {
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, run_case, (void *)&cases[_i]), 0);
   system_event_wait(&ready, 1);
-  while (!__atomic_load_n(&started, __ATOMIC_ACQUIRE))
-    sched_yield();
+  while (!__atomic_load_n(&started, __ATOMIC_ACQUIRE)) sched_yield();
   ck_assert_msg(system_wait_asleep(spawner), "%s never slept", cases[_i].name);
   uint32_t before = system_collections();
-  for (int i = 0; i < 10; i++)
-    system_collect();
+  for (int i = 0; i < 10; i++) system_collect();
   ck_assert_uint_eq(system_collections(), before + 10);
   ck_assert_msg(system_set_intact(&kept), "%s: what the caller holds was lost", cases[_i].name);
   int fd = open(fifo, O_WRONLY);
@@ -155,8 +165,7 @@ END_TEST
 /* A child starts with the signal mask of its parent, without what the library does to masks of its own. */
 START_TEST(children_get_the_programs_mask) {
   const char *test = "grep -q '^SigBlk:[[:space:]]*0000000000000000$' /proc/self/status";
-  if (access("/proc/self/status", R_OK) != 0)
-    TEST_SKIP("no /proc");
+  if (access("/proc/self/status", R_OK) != 0) TEST_SKIP("no /proc");
   ck_assert_int_eq(system(test), 0);
   FILE *stream = popen(test, "r");
   ck_assert_ptr_nonnull(stream);
@@ -192,12 +201,9 @@ static void *spawn_many(void *unused) {
 
 START_TEST(four_threads_spawn_while_another_collects) {
   pthread_t threads[4];
-  for (int i = 0; i < 4; i++)
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, spawn_many, NULL), 0);
-  while (__atomic_load_n(&spawning, __ATOMIC_ACQUIRE) > 0)
-    gc_collect();
-  for (int i = 0; i < 4; i++)
-    pthread_join(threads[i], NULL);
+  for (int i = 0; i < 4; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, spawn_many, NULL), 0);
+  while (__atomic_load_n(&spawning, __ATOMIC_ACQUIRE) > 0) gc_collect();
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], NULL);
 }
 END_TEST
 

@@ -23,8 +23,7 @@ SYSTEM_NOINLINE void system_set_make_here(struct system_set *set, size_t size, s
     TEST_REQUIRE(object != NULL, "%zu bytes", size);
     test_pattern_write(object, size, set->tag + i);
     set->hidden[i] = test_hide(object);
-    if (place)
-      place(i, object, arg);
+    if (place) place(i, object, arg);
   }
   gc_set_percent(percent);
   test_clear_stack();
@@ -94,12 +93,10 @@ static char thread_state(pid_t tid) {
   char path[64], text[512];
   snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
   int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
-    return 0;
+  if (fd < 0) return 0;
   ssize_t n = read(fd, text, sizeof text - 1);
   close(fd);
-  if (n <= 0)
-    return 0;
+  if (n <= 0) return 0;
   text[n] = 0;
   const char *end = strrchr(text, ')');
   return end && end[1] ? end[2] : 0;
@@ -108,8 +105,7 @@ static char thread_state(pid_t tid) {
 bool system_wait_asleep(pid_t tid) {
   for (int i = 0; i < 4000; i++) {
     char state = thread_state(tid);
-    if (state == 'S' || state == 'D')
-      return true;
+    if (state == 'S' || state == 'D') return true;
     nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
   }
   return false;
@@ -123,38 +119,26 @@ struct runtime_metrics system_metrics(void) {
 }
 
 const char *system_unbalanced(const struct runtime_metrics *m) {
-  if (m->heap_sys != m->heap_inuse + m->heap_idle)
-    return "heap_sys == heap_inuse + heap_idle";
-  if (m->mallocs - m->frees != m->heap_objects)
-    return "mallocs - frees == heap_objects";
+  if (m->heap_sys != m->heap_inuse + m->heap_idle) return "heap_sys == heap_inuse + heap_idle";
+  if (m->mallocs - m->frees != m->heap_objects) return "mallocs - frees == heap_objects";
   if (m->sys != m->heap_sys + m->mspan_sys + m->mcache_sys + m->buckhash_sys + m->gc_sys + m->other_sys)
     return "sys == sum of all ..._sys";
-  if (m->alloc != m->heap_alloc)
-    return "alloc == heap_alloc";
-  if (m->heap_alloc > m->heap_inuse)
-    return "heap_alloc <= heap_inuse";
-  if (m->heap_released > m->heap_idle)
-    return "heap_released <= heap_idle";
-  if (m->mspan_inuse > m->mspan_sys)
-    return "mspan_inuse <= mspan_sys";
-  if (m->mcache_inuse > m->mcache_sys)
-    return "mcache_inuse <= mcache_sys";
-  if (m->total_alloc < m->heap_alloc)
-    return "total_alloc >= heap_alloc";
-  if (m->num_forced_gc > m->num_gc)
-    return "num_forced_gc <= num_gc";
+  if (m->alloc != m->heap_alloc) return "alloc == heap_alloc";
+  if (m->heap_alloc > m->heap_inuse) return "heap_alloc <= heap_inuse";
+  if (m->heap_released > m->heap_idle) return "heap_released <= heap_idle";
+  if (m->mspan_inuse > m->mspan_sys) return "mspan_inuse <= mspan_sys";
+  if (m->mcache_inuse > m->mcache_sys) return "mcache_inuse <= mcache_sys";
+  if (m->total_alloc < m->heap_alloc) return "total_alloc >= heap_alloc";
+  if (m->num_forced_gc > m->num_gc) return "num_forced_gc <= num_gc";
   uint64_t mallocs = 0, frees = 0, bytes = 0;
   for (size_t i = 1; i < RUNTIME_METRICS_SIZE_CLASSES; i++) {
     mallocs += m->by_size[i].mallocs;
     frees += m->by_size[i].frees;
     bytes += (m->by_size[i].mallocs - m->by_size[i].frees) * m->by_size[i].size;
-    if (m->by_size[i].frees > m->by_size[i].mallocs)
-      return "by_size: frees <= mallocs";
+    if (m->by_size[i].frees > m->by_size[i].mallocs) return "by_size: frees <= mallocs";
   }
-  if (mallocs > m->mallocs || frees > m->frees)
-    return "sum of by_size <= all";
-  if (mallocs == m->mallocs && frees == m->frees && bytes != m->heap_alloc)
-    return "sum of by_size bytes == heap_alloc";
+  if (mallocs > m->mallocs || frees > m->frees) return "sum of by_size <= all";
+  if (mallocs == m->mallocs && frees == m->frees && bytes != m->heap_alloc) return "sum of by_size bytes == heap_alloc";
   return bytes > m->heap_alloc ? "sum of by_size bytes <= heap_alloc" : NULL;
 }
 
@@ -169,7 +153,6 @@ void system_event_post(struct system_event *event) {
 
 void system_event_wait(struct system_event *event, unsigned count) {
   pthread_mutex_lock(&event->lock);
-  while (event->count < count)
-    pthread_cond_wait(&event->changed, &event->lock);
+  while (event->count < count) pthread_cond_wait(&event->changed, &event->lock);
   pthread_mutex_unlock(&event->lock);
 }

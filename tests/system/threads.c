@@ -27,8 +27,7 @@ static void make_and_check(size_t n, uint64_t seed) {
     node->next = list;
     node->check = seed + i;
     list = node;
-    if (i % 7 == 0)
-      TEST_REQUIRE(gc_alloc_noscan(i % 1000) != NULL);
+    if (i % 7 == 0) TEST_REQUIRE(gc_alloc_noscan(i % 1000) != NULL);
   }
   for (size_t i = n; i-- > 0; list = list->next)
     TEST_REQUIRE(list != NULL && list->check == seed + i, "node %zu of list %llu", i, (unsigned long long)seed);
@@ -41,10 +40,8 @@ static void *list_thread(void *arg) {
 
 START_TEST(sixty_four_threads) {
   pthread_t threads[64];
-  for (size_t i = 0; i < 64; i++)
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, list_thread, (void *)(i + 1)), 0);
-  for (int i = 0; i < 10; i++)
-    gc_collect();
+  for (size_t i = 0; i < 64; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, list_thread, (void *)(i + 1)), 0);
+  for (int i = 0; i < 10; i++) gc_collect();
   for (size_t i = 0; i < 64; i++) {
     void *value = NULL;
     ck_assert_int_eq(pthread_join(threads[i], &value), 0);
@@ -84,8 +81,7 @@ static void *detached_thread(void *arg) {
 /* Waits until the library knows of `most` threads at most; it has ten seconds, which only a bug needs. */
 static bool wait_for_threads(uint32_t most) {
   for (int i = 0; i < 10000; i++) {
-    if (system_metrics().threads <= most)
-      return true;
+    if (system_metrics().threads <= most) return true;
     nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
   }
   return false;
@@ -98,13 +94,10 @@ START_TEST(detached_threads) {
   for (size_t i = 0; i < 200; i++) {
     pthread_t thread;
     ck_assert_int_eq(pthread_create(&thread, i % 2 ? &attributes : NULL, detached_thread, (void *)(i << 32)), 0);
-    if (i % 2 == 0)
-      ck_assert_int_eq(pthread_detach(thread), 0);
-    if (i % 20 == 0)
-      gc_collect();
+    if (i % 2 == 0) ck_assert_int_eq(pthread_detach(thread), 0);
+    if (i % 20 == 0) gc_collect();
   }
-  while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) < 200)
-    gc_collect();
+  while (__atomic_load_n(&finished, __ATOMIC_ACQUIRE) < 200) gc_collect();
   ck_assert(wait_for_threads(1));
   gc_collect();
   pthread_attr_destroy(&attributes);
@@ -117,12 +110,10 @@ static struct system_event ready = SYSTEM_EVENT_INITIALIZER, go = SYSTEM_EVENT_I
 static SYSTEM_NOINLINE void hold_set(void) {
   void *volatile pointers[SYSTEM_SET];
   (void)pointers;
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    pointers[i] = test_reveal(on_stack.hidden[i]);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(on_stack.hidden[i]);
   system_event_post(&ready);
   system_event_wait(&go, 1);
-  for (size_t i = 0; i < SYSTEM_SET; i++)
-    TEST_REQUIRE(pointers[i] == test_reveal(on_stack.hidden[i]));
+  for (size_t i = 0; i < SYSTEM_SET; i++) TEST_REQUIRE(pointers[i] == test_reveal(on_stack.hidden[i]));
 }
 
 /* Ends with the pointers still lying on its stack. */
@@ -143,13 +134,11 @@ START_TEST(stacks_of_the_programs_own) {
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, &attributes, hold_set_thread, NULL), 0);
   system_event_wait(&ready, 1);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   ck_assert(system_set_intact(&on_stack));
   system_event_post(&go);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert_msg(system_set_dead(&on_stack), "a stack is searched after its thread has ended");
   munmap(stack, size);
   gc_collect();
@@ -161,8 +150,7 @@ START_TEST(stacks_go_with_their_threads) {
   system_set_make(&on_stack, 48, gc_alloc, NULL, NULL);
   system_event_post(&go);
   system_on_thread(hold_set_thread, NULL);
-  for (int i = 0; i < 2; i++)
-    system_collect();
+  for (int i = 0; i < 2; i++) system_collect();
   ck_assert(system_set_dead(&on_stack));
   ck_assert_uint_eq(system_metrics().threads, 1);
 }
@@ -193,8 +181,7 @@ static void *keyed_thread(void *unused) {
 
 START_TEST(key_destructors_allocate_and_collect) {
   ck_assert_int_eq(pthread_key_create(&key, destroy), 0);
-  for (int i = 0; i < 5; i++)
-    system_on_thread(keyed_thread, NULL);
+  for (int i = 0; i < 5; i++) system_on_thread(keyed_thread, NULL);
   ck_assert_int_ge(destroyed, 15);
   ck_assert_uint_eq(system_metrics().threads, 1);
 }
@@ -242,7 +229,8 @@ static int child_main_exits(int argc, char **argv) {
 static const struct test_child_entry children[] = {{"main-exits", child_main_exits}, {NULL, NULL}};
 
 START_TEST(the_main_thread_may_exit_first) {
-  struct test_child child = test_child_exec_self("main-exits", NULL, &(struct test_child_options){.timeout_seconds = 20});
+  struct test_child child =
+      test_child_exec_self("main-exits", NULL, &(struct test_child_options){.timeout_seconds = 20});
   test_assert_exited(&child, 0);
   test_assert_out_has(&child, "outlived");
   test_child_free(&child);
@@ -271,17 +259,14 @@ static void *register_thread(void *unused) {
 
 START_TEST(unknown_threads_register) {
   system_pthread_create_fn *create = system_libc_pthread_create();
-  if (create == NULL)
-    TEST_SKIP("no libc.so.6 to take pthread_create from");
-  if (SYSTEM_SANITIZED)
-    TEST_SKIP("the sanitizer must see every pthread_create");
+  if (create == NULL) TEST_SKIP("no libc.so.6 to take pthread_create from");
+  if (SYSTEM_SANITIZED) TEST_SKIP("the sanitizer must see every pthread_create");
   gc_set_percent(-1);
   system_set_make(&on_stack, 48, gc_alloc, NULL, NULL);
   pthread_t thread;
   ck_assert_int_eq(create(&thread, NULL, register_thread, NULL), 0);
   system_event_wait(&ready, 1);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   ck_assert(system_set_intact(&on_stack));
   system_event_post(&go);
   system_event_wait(&ready, 2);
@@ -306,23 +291,19 @@ static void *unknown_allocates(void *unused) {
 
 START_TEST(unknown_threads_may_allocate) {
   system_pthread_create_fn *create = system_libc_pthread_create();
-  if (create == NULL)
-    TEST_SKIP("no libc.so.6 to take pthread_create from");
-  if (SYSTEM_SANITIZED)
-    TEST_SKIP("the sanitizer must see every pthread_create");
+  if (create == NULL) TEST_SKIP("no libc.so.6 to take pthread_create from");
+  if (SYSTEM_SANITIZED) TEST_SKIP("the sanitizer must see every pthread_create");
   gc_set_percent(-1);
   system_set_make(&on_stack, 48, gc_alloc, NULL, NULL);
   pthread_t thread;
   ck_assert_int_eq(create(&thread, NULL, unknown_allocates, NULL), 0);
   system_event_wait(&ready, 1);
-  for (int i = 0; i < 3; i++)
-    system_collect();
+  for (int i = 0; i < 3; i++) system_collect();
   ck_assert_msg(system_set_intact(&on_stack), "the stack of a thread that has allocated is not searched");
   gc_set_percent(100);
   system_event_post(&go);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
-  for (int i = 0; i < 3; i++)
-    gc_collect();
+  for (int i = 0; i < 3; i++) gc_collect();
   ck_assert_uint_eq(system_metrics().threads, 1);
 }
 END_TEST
@@ -366,8 +347,7 @@ START_TEST(blocking_calls_do_not_hold_up_collections) {
   int how = _i;
   ck_assert_int_eq(pthread_create(&thread, NULL, blocking_thread, &how), 0);
   system_event_wait(&ready, 1);
-  for (int i = 0; i < 10; i++)
-    system_collect();
+  for (int i = 0; i < 10; i++) system_collect();
   ck_assert_int_eq(write(pipe_ends[1], "x", 1), 1);
   ck_assert_int_eq(pthread_join(thread, NULL), 0);
   ck_assert_uint_eq(system_collections(), 10);

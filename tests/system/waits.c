@@ -55,10 +55,12 @@ static struct wait_result wait_clock_nanosleep_until(struct wait_room *r) {
   return returned(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL));
 }
 static struct wait_result wait_usleep(struct wait_room *r) { return done(usleep((useconds_t)(r->seconds * 1e6))); }
-/* What sleep returns is what it did not sleep. */
+/* sleep returns the whole seconds that it did not sleep, so less than one is told by the clock alone. */
 static struct wait_result wait_sleep(struct wait_room *r) {
-  unsigned left = sleep(r->seconds < 1 ? 1 : (unsigned)r->seconds);
-  return returned(left ? EINTR : 0);
+  unsigned asked = r->seconds < 1 ? 1 : (unsigned)r->seconds;
+  double start = test_now();
+  unsigned left = sleep(asked);
+  return returned(left > 0 || test_now() - start < asked - 0.001 ? EINTR : 0);
 }
 static struct wait_result wait_thrd_sleep(struct wait_room *r) {
   struct timespec span = span_of(r->seconds);
@@ -172,8 +174,7 @@ static struct wait_result wait_accept4(struct wait_room *r) {
 static struct wait_result wait_connect(struct wait_room *r) {
   struct sockaddr_un address;
   socklen_t length = sizeof address;
-  if (getsockname(r->listener, (struct sockaddr *)&address, &length))
-    return done(-1);
+  if (getsockname(r->listener, (struct sockaddr *)&address, &length)) return done(-1);
   long result = 0;
   for (int i = 0; i < 8 && result == 0; i++) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -311,7 +312,7 @@ void wait_room_open(struct wait_room *room, double seconds) {
   TEST_REQUIRE(epoll_ctl(room->epoll, EPOLL_CTL_ADD, room->pair[0], &event) == 0);
   open_messages(room);
   int input[2];
-  TEST_REQUIRE(pipe2(input, O_CLOEXEC) == 0);
+  TEST_REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, input) == 0);
   room->child = fork();
   TEST_REQUIRE(room->child >= 0);
   if (room->child == 0) {
@@ -327,27 +328,22 @@ void wait_room_wake(struct wait_room *room) {
   struct sembuf up = {.sem_op = 1};
   struct message message = {.type = 1};
   char block[4096];
-  if (room->semaphores >= 0)
-    semop(room->semaphores, &up, 1);
-  if (room->queue >= 0)
-    msgsnd(room->queue, &message, sizeof message.text, IPC_NOWAIT);
-  if (room->full_queue >= 0)
-    msgrcv(room->full_queue, &message, sizeof message.text, 0, IPC_NOWAIT);
+  if (room->semaphores >= 0) semop(room->semaphores, &up, 1);
+  if (room->queue >= 0) msgsnd(room->queue, &message, sizeof message.text, IPC_NOWAIT);
+  if (room->full_queue >= 0) msgrcv(room->full_queue, &message, sizeof message.text, 0, IPC_NOWAIT);
   TEST_REQUIRE(write(room->pipe[1], "x", 1) == 1);
   TEST_REQUIRE(read(room->full[0], block, sizeof block) > 0);
-  TEST_REQUIRE(write(room->child_input, "x", 1) == 1);
+  TEST_REQUIRE(send(room->child_input, "x", 1, MSG_NOSIGNAL) == 1);
 }
 
 void wait_room_close(struct wait_room *room) {
+  /* Other children have inherited the socket, so that closing it would not end this one. */
+  send(room->child_input, "x", 1, MSG_NOSIGNAL);
   int fds[] = {room->pair[0], room->pair[1], room->pipe[0],     room->pipe[1], room->full[0],
                room->full[1], room->epoll,   room->child_input, room->listener};
-  for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
-    close(fds[i]);
-  if (room->queue >= 0)
-    msgctl(room->queue, IPC_RMID, NULL);
-  if (room->full_queue >= 0)
-    msgctl(room->full_queue, IPC_RMID, NULL);
-  if (room->semaphores >= 0)
-    semctl(room->semaphores, 0, IPC_RMID);
+  for (size_t i = 0; i < sizeof fds / sizeof *fds; i++) close(fds[i]);
+  if (room->queue >= 0) msgctl(room->queue, IPC_RMID, NULL);
+  if (room->full_queue >= 0) msgctl(room->full_queue, IPC_RMID, NULL);
+  if (room->semaphores >= 0) semctl(room->semaphores, 0, IPC_RMID);
   waitpid(room->child, NULL, 0);
 }
