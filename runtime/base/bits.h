@@ -18,10 +18,6 @@
 #define GCRT_WORD_BYTES sizeof(uintptr_t)
 #define GCRT_CACHE_LINE 64
 
-/* Builds with a sanitizer read stacks, globals and freed frames word by word, which is what a conservative collector
- * must do and what the sanitizers exist to report: such readers carry this attribute. */
-#define GCRT_READS_FOREIGN_MEMORY __attribute__((no_sanitize("address", "thread", "undefined")))
-
 #if defined(__SANITIZE_THREAD__)
 #define GCRT_TSAN_BUILD 1
 #elif defined(__has_feature)
@@ -42,6 +38,15 @@
 #endif
 #ifndef GCRT_ASAN_BUILD
 #define GCRT_ASAN_BUILD 0
+#endif
+
+/* Builds with a sanitizer read stacks, globals and freed frames word by word, which is what a conservative collector
+ * must do and what the sanitizers exist to report: such readers carry this attribute. It keeps a function from being
+ * inlined, so other builds do without. */
+#if GCRT_TSAN_BUILD || GCRT_ASAN_BUILD
+#define GCRT_READS_FOREIGN_MEMORY __attribute__((no_sanitize("address", "thread", "undefined")))
+#else
+#define GCRT_READS_FOREIGN_MEMORY
 #endif
 
 static inline unsigned gcrt_ctz(uint64_t x) { return (unsigned)__builtin_ctzll(x); }

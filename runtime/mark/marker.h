@@ -1,4 +1,4 @@
-/* One marker: its queues and the loop that empties them. */
+/* One marker: its mark stack and the loop that empties it. */
 #ifndef GCRT_MARK_MARKER_H
 #define GCRT_MARK_MARKER_H
 
@@ -7,41 +7,28 @@
 #include "world/roots.h"
 
 enum {
-  GCRT_CANDIDATES = 32, /* addresses whose mark word is on its way into the cache; a power of two */
-  GCRT_GREY = 16,       /* objects that are on their way into the cache; a power of two */
+  GCRT_CANDIDATES = 16,    /* addresses whose memory is on its way into the cache; a power of two */
   GCRT_SLICE = 128 * 1024, /* bytes of a large object, or of a root, that are scanned in one go */
-};
-
-struct gcrt_candidate {
-  struct gcrt_pair *pair;
-  size_t bit;
-  uintptr_t start;
-  const struct gcrt_chunk *chunk;
 };
 
 /* Written by its own thread; others touch the deque only. */
 struct gcrt_marker {
-  struct gcrt_candidate candidates[GCRT_CANDIDATES];
-  uintptr_t grey[GCRT_GREY];
-  uint32_t candidate_head, candidate_count;
-  uint32_t grey_head, grey_count;
-  struct gcrt_block *block; /* the top of the mark stack, never NULL while marking unless overflowed */
+  struct gcrt_block *block; /* the top of the mark stack; NULL before the first push */
   bool alone;               /* no other marker runs */
-  uint64_t cpu_ns;
-  struct gcrt_deque deque;
+  struct gcrt_deque deque;  /* the rest of the stack: full blocks */
 };
 
-/* marker.c */
-/* Scans words for pointers; with one_past_end also the object that ends where a pointer points. */
-void gcrt_marker_scan_roots(struct gcrt_marker *marker, struct gcrt_range range, bool one_past_end);
-/* Scans part of a marked object. */
-void gcrt_marker_scan_slice(struct gcrt_marker *marker, struct gcrt_range range);
-/* Scans a marked object from the pool of shared work or again, after an overflow. */
-void gcrt_marker_scan_object(struct gcrt_marker *marker, uintptr_t start);
-/* Makes an object at any address grey if it is white. */
-void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t address);
-/* Works until nothing is left in its own queues, stack and deque. */
-void gcrt_marker_drain(struct gcrt_marker *marker);
+/* marker.c. Each of these marks all that it reaches: it returns when the stack and the deque are empty. */
+/* Words of a root; with one_past_end also the objects that end where a word points. */
+void gcrt_marker_root(struct gcrt_marker *marker, struct gcrt_range range, bool one_past_end);
+/* Words of a part of a marked object. */
+void gcrt_marker_slice(struct gcrt_marker *marker, struct gcrt_range range);
+/* Makes the objects of one bitmap word grey if they are white; `start` is the first cell's address. */
+void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells);
+/* Scans marked objects of one bitmap word again, after an overflow. */
+void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells);
+/* What is in a stolen block. */
+void gcrt_marker_block(struct gcrt_marker *marker, struct gcrt_block *block);
 /* Gives the empty stack's block back. */
 void gcrt_marker_finish(struct gcrt_marker *marker);
 

@@ -110,27 +110,23 @@ static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
     struct gcrt_pair *pairs = &gcrt_heap.pairs[i * GCRT_PAIRS];
     for (size_t word = 0; word * 64 < chunk->cells; word++) {
       uint64_t cells = team.rescan ? gcrt_load(&pairs[word].mark) : gcrt_load(&pairs[word].alloc);
-      for (; cells; cells &= cells - 1) {
-        uintptr_t start = gcrt_chunk_address(i) + (word * 64 + gcrt_ctz(cells)) * chunk->cell;
-        if (team.rescan) {
-          gcrt_marker_scan_object(marker, start);
-        } else {
-          gcrt_marker_visit(marker, start);
-        }
+      uintptr_t start = gcrt_chunk_address(i) + word * 64 * chunk->cell;
+      if (team.rescan) {
+        gcrt_marker_rescan(marker, start, chunk->cell, cells);
+      } else {
+        gcrt_marker_visit(marker, start, chunk->cell, cells);
       }
-      gcrt_marker_drain(marker);
     }
   }
 }
 
 static void do_work(struct gcrt_marker *marker, const struct work *work) {
   switch (work->kind) {
-  case ROOT: gcrt_marker_scan_roots(marker, work->range, work->one_past_end); break;
-  case SLICE: gcrt_marker_scan_slice(marker, work->range); break;
+  case ROOT: gcrt_marker_root(marker, work->range, work->one_past_end); break;
+  case SLICE: gcrt_marker_slice(marker, work->range); break;
   case SPANS: scan_spans(marker, work->first, work->end); break;
   case NOTHING: break;
   }
-  gcrt_marker_drain(marker);
 }
 
 static bool steal(struct gcrt_marker *marker) {
@@ -139,9 +135,7 @@ static bool steal(struct gcrt_marker *marker) {
     struct gcrt_marker *victim = &team.markers[(self + i) % team.active];
     struct gcrt_block *block = gcrt_deque_steal(&victim->deque);
     if (!block) continue;
-    if (marker->block) gcrt_block_give(marker->block);
-    marker->block = block;
-    gcrt_marker_drain(marker);
+    gcrt_marker_block(marker, block);
     return true;
   }
   return false;

@@ -20,8 +20,8 @@ START_TEST(every_size_has_the_smallest_class_that_holds_it) {
   unsigned expected = 1;
   for (unsigned size = 1; size <= GCRT_SMALL_MAX; size++) {
     if (size > gcrt_class_size[expected]) expected++;
-    ck_assert_msg(gcrt_class_of(size) == expected, "%u bytes are in class %u, not %u", size, gcrt_class_of(size),
-                  expected);
+    TEST_REQUIRE(gcrt_class_of(size) == expected, "%u bytes are in class %u, not %u", size, gcrt_class_of(size),
+                 expected);
   }
 }
 END_TEST
@@ -30,9 +30,9 @@ START_TEST(cells_waste_less_than_an_eighth_above_128_bytes) {
   for (unsigned size = 1; size <= GCRT_SMALL_MAX; size++) {
     unsigned cell = gcrt_class_size[gcrt_class_of(size)], waste = cell - size;
     if (size > 128)
-      ck_assert_msg(waste * 8 < cell, "%u bytes take %u", size, cell);
+      TEST_REQUIRE(waste * 8 < cell, "%u bytes take %u", size, cell);
     else
-      ck_assert_msg(waste < GCRT_GRANULE, "%u bytes take %u", size, cell);
+      TEST_REQUIRE(waste < GCRT_GRANULE, "%u bytes take %u", size, cell);
   }
 }
 END_TEST

@@ -14,11 +14,11 @@
 
 enum { MIB = 1 << 20 };
 
-static bool all_zero(const unsigned char *bytes, size_t size) {
-  for (size_t i = 0; i < size; i++)
-    if (bytes[i]) return false;
-  return true;
+static bool filled(const unsigned char *bytes, unsigned char value, size_t size) {
+  return bytes[0] == value && memcmp(bytes, bytes + 1, size - 1) == 0;
 }
+
+static bool all_zero(const unsigned char *bytes, size_t size) { return filled(bytes, 0, size); }
 
 START_TEST(page_size_is_the_systems) { ck_assert_uint_eq(gcrt_page_size(), (size_t)sysconf(_SC_PAGESIZE)); }
 END_TEST
