@@ -5,8 +5,8 @@
  * it. Helpers mark beside it. Everything between stop and resume calls neither malloc nor the loader, as a stopped
  * thread may hold their locks.
  *
- * fork: a child inherits the loader's lock as it is, so no thread may be inside while another forks. `inside` counts
- * those that are, `forking` sends new ones out again. */
+ * fork: a child inherits the loader's lock as it is, so no thread may hold it, or wait for it, while another forks.
+ * `inside` counts those that may; while `forking` is set, new ones wait. */
 #include "cycle/cycle.h"
 
 #include "base/options.h"
@@ -21,7 +21,7 @@
 void (*gcrt_cycle_listener)(const struct gcrt_cycle_report *report);
 
 /* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
-enum { BYTES_PER_MARKER = 2 << 20 };
+enum { BYTES_PER_MARKER = 2 << 20, FORK_PATIENCE_NS = 1000000000 };
 
 static struct {
   struct gcrt_lock lock;
@@ -93,47 +93,54 @@ static void collect(enum gcrt_cycle_reason reason) {
 
 struct request {
   enum gcrt_cycle_reason reason;
-  bool again, collected;
+  bool collected;
 };
 
 static void leave(void) {
   if (gcrt_add_full(&cycle.inside, (size_t)-1) == 1) gcrt_futex_wake(&cycle.inside, 1);
 }
 
-/* Under the loader's lock. */
-static void enter(void *argument) {
-  struct request *request = argument;
-  gcrt_add_full(&cycle.inside, 1);
-  request->again = gcrt_load_acquire(&cycle.forking) != 0;
-  if (!request->again) {
-    gcrt_lock(&cycle.lock);
-    if (request->reason != GCRT_CYCLE_GOAL || gcrt_cycle_due()) {
-      collect(request->reason);
-      request->collected = true;
-    }
-    gcrt_unlock(&cycle.lock);
+/* Before the loader's lock is asked for. */
+static void enter(void) {
+  for (;;) {
+    while (gcrt_load_acquire(&cycle.forking)) gcrt_futex_wait(&cycle.forking, 1, -1);
+    gcrt_add_full(&cycle.inside, 1);
+    if (!gcrt_load_acquire(&cycle.forking)) return;
+    leave();
   }
-  leave();
+}
+
+/* Under the loader's lock. */
+static void collect_as_requested(void *argument) {
+  struct request *request = argument;
+  gcrt_lock(&cycle.lock);
+  if (request->reason != GCRT_CYCLE_GOAL || gcrt_cycle_due()) {
+    collect(request->reason);
+    request->collected = true;
+  }
+  gcrt_unlock(&cycle.lock);
 }
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   struct request request = {.reason = reason};
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
-  do {
-    while (gcrt_load_acquire(&cycle.forking)) gcrt_futex_wait(&cycle.forking, 1, -1);
-    gcrt_registers_save(&gcrt_self->registers);
-    gcrt_self->alternate = gcrt_stack_alternate();
-    gcrt_loader_call(enter, &request);
-  } while (request.again);
+  enter();
+  gcrt_registers_save(&gcrt_self->registers);
+  gcrt_self->alternate = gcrt_stack_alternate();
+  gcrt_loader_call(collect_as_requested, &request);
+  leave();
   return request.collected;
 }
 
 void gcrt_cycle_fork_prepare(void) {
   /* Two threads that fork at once take turns. */
   while (!gcrt_cas_full(&cycle.forking, 0, 1)) gcrt_futex_wait(&cycle.forking, 1, -1);
+  /* A thread that forks from the constructor of a library holds the loader's lock itself, and those inside wait for it:
+   * when nobody collects, a second is more than enough for them to come out otherwise. */
   size_t inside;
   while ((inside = gcrt_load_acquire(&cycle.inside)) != 0) {
-    gcrt_futex_wait(&cycle.inside, (uint32_t)inside, -1);
+    bool woken = gcrt_futex_wait(&cycle.inside, (uint32_t)inside, FORK_PATIENCE_NS);
+    if (!woken && gcrt_load(&cycle.lock.state) == 0) break;
   }
   gcrt_lock(&gcrt_world.lock);
   gcrt_root_set_lock();

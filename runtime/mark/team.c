@@ -247,6 +247,8 @@ void gcrt_mark_init(unsigned members) {
   team.markers = gcrt_memory_map(bytes);
   if (!team.markers) gcrt_fatal("no memory for %u markers", members);
   team.members = members;
+  /* It holds addresses of objects from marking to marking: as a root it would keep them alive. */
+  gcrt_loader_exclude(&team, &team + 1);
 }
 
 unsigned gcrt_mark_members(void) { return team.members; }

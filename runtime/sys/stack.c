@@ -7,6 +7,7 @@
 #include "sys/stack.h"
 #include "base/bits.h"
 #include "sys/memory.h"
+#include "sys/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -111,7 +112,8 @@ bool gcrt_stack_bounds(struct gcrt_bounds *bounds) {
   int saved = errno;
   bounds->low = bounds->high = 0;
   uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
-  bool known = initial_bounds(frame, bounds);
+  /* Only the initial thread, or the only one of a forked child, can be there; the others need not read the maps. */
+  bool known = gcrt_thread_id() == gcrt_process_id() && initial_bounds(frame, bounds);
   pthread_attr_t attributes;
   if (!known && pthread_getattr_np(pthread_self(), &attributes) == 0) {
     void *low;

@@ -35,7 +35,10 @@ static void *run(void *start_record) {
   struct start start = *record;
   gcrt_memory_unmap(record, gcrt_page_size());
   gcrt_thread_started(start.thread);
-  if (!start.mask_by_attributes) gcrt_signal_restore(&start.mask);
+  if (!start.mask_by_attributes) {
+    sigdelset(&start.mask, gcrt_stop_signal);
+    gcrt_signal_restore(&start.mask);
+  }
   void *argument = start.thread->roots[0];
   start.thread->roots[0] = NULL;
   if (start.c11) return (void *)(intptr_t)start.c11(argument);

@@ -10,6 +10,7 @@
 #include "sys/memory.h"
 #include "sys/proc.h"
 #include "sys/real.h"
+#include "sys/signal.h"
 #include "sys/tls.h"
 #include "world/thread.h"
 
@@ -54,6 +55,8 @@ static void adopt(struct gcrt_thread *thread) {
   thread->handle = pthread_self();
   thread->named = true;
   thread->tls = gcrt_tls_self();
+  /* Its creator may have blocked it past the interposed functions. */
+  if (gcrt_stop_signal) gcrt_signal_unblock(gcrt_stop_signal);
   if (!gcrt_stack_bounds(&thread->stack)) {
     /* A thread of unknown make: all above the present frame up to the end of the mapping is its stack. */
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);

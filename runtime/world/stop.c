@@ -70,6 +70,8 @@ void gcrt_stop_init(int signal, int64_t timeout_ms) {
     gcrt_fatal("GCRT_SIGNAL=%d: the signal cannot be handled: choose another one", signal);
   }
   gcrt_stop_signal = signal;
+  /* Whoever started this process may have had every signal blocked. */
+  gcrt_signal_unblock(signal);
 }
 
 /* Sends the signal. RLIMIT_SIGPENDING may leave no room for it: then it is tried again. False: the thread is gone. */
