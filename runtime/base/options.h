@@ -34,8 +34,9 @@ enum gcrt_option_type {
   OPTION(SIZE, heap_reserve, "GCRT_HEAP_RESERVE", 256 * GCRT_SIZE_GIB, 16 * 1024 * 1024, 4096 * GCRT_SIZE_GIB,         \
          "Address space reserved for the heap, the most it can ever grow to. Less is taken when an address-space "     \
          "limit (RLIMIT_AS) leaves less.")                                                                             \
-  OPTION(COUNT, stress, "GCRT_STRESS", 0, 0, 1000000000,                                                               \
-         "Collect at every Nth allocation of a thread: for finding bugs, in the program and in the library. 0 is off.")
+  OPTION(                                                                                                              \
+      COUNT, stress, "GCRT_STRESS", 0, 0, 1000000000,                                                                  \
+      "Collect at every Nth allocation of a thread: for finding bugs, in the program and in the library. 0 is off.")
 
 /* key, text: switches of GCRT_DEBUG, each `key=0` or `key=1`, comma-separated */
 #define GCRT_DEBUG_KEYS(KEY)                                                                                           \

@@ -4,8 +4,8 @@
 
 #include <stdint.h>
 
-uint64_t gcrt_clock_monotonic(void); /* ns since some fixed moment */
-uint64_t gcrt_clock_realtime(void);  /* ns since 1970 */
+uint64_t gcrt_clock_monotonic(void);  /* ns since some fixed moment */
+uint64_t gcrt_clock_realtime(void);   /* ns since 1970 */
 uint64_t gcrt_clock_thread_cpu(void); /* ns of processor time of the calling thread */
 
 #endif

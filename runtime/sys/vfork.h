@@ -8,8 +8,9 @@
 
 /* Both are defined by the user of vfork.c and called by its code.
  *
- * Before: the `count` callee-saved registers of vfork's caller and its stack pointer; the result is handed to the second
- * call. After, in the parent only: `result` is the child's id or a negated error number; returns what vfork returns. */
+ * Before: the `count` callee-saved registers of vfork's caller and its stack pointer; the result is handed to the
+ * second call. After, in the parent only: `result` is the child's id or a negated error number; returns what vfork
+ * returns. */
 void *gcrt_vfork_enter(const uintptr_t *values, size_t count, uintptr_t sp);
 pid_t gcrt_vfork_leave(long result, void *entered);
 

@@ -21,8 +21,7 @@
   const volatile void *volatile keep_##pointer __attribute__((unused)) = (const volatile void *)(pointer)
 
 /* The C library exports some functions under a second name, to which old programs and libraries were linked. */
-#define GCRT_ALSO_CALLED(other, name)                                                                                  \
-  extern __typeof__(name) other __attribute__((visibility("default"), alias(#name)))
+#define GCRT_ALSO_CALLED(other, name) extern __typeof__(name) other __attribute__((visibility("default"), alias(#name)))
 
 /* Functions that the oldest supported C library lacks, or that its headers do not declare under every feature macro. */
 struct epoll_event;

@@ -4,7 +4,8 @@
  * devices, and a thread that waits for a disk or a file server answers no signal until that has answered. Parked, it
  * holds up no stop.
  *
- * Any thread may call them; no locks. Compiled with -fexceptions: fsync, fdatasync and msync are cancellation points. */
+ * Any thread may call them; no locks. Compiled with -fexceptions: fsync, fdatasync and msync are cancellation points.
+ */
 #include "world/interpose_call.h"
 
 #include <sys/file.h>

@@ -102,8 +102,7 @@ GCRT_EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info) {
 GCRT_EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
   sigset_t copy;
   set = gcrt_signals_allowed(set, &copy);
-  if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0)
-    return gcrt_real(sigtimedwait)(set, info, timeout);
+  if (timeout && timeout->tv_sec == 0 && timeout->tv_nsec == 0) return gcrt_real(sigtimedwait)(set, info, timeout);
   GCRT_KEEP(info);
   GCRT_KEEP(timeout);
   GCRT_PARKED_CALL(int, gcrt_real(sigtimedwait)(set, info, timeout));

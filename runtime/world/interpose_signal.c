@@ -129,8 +129,7 @@ static int change_stop_signal(const char *call, int number, const struct sigacti
 typedef int sigaction_function(int number, const struct sigaction *action, struct sigaction *old);
 
 /* Installs a handler of the program behind the trampoline of the free slot. Under the lock. */
-static int switch_handler(sigaction_function *real, int number, const struct sigaction *action,
-                          struct sigaction *old) {
+static int switch_handler(sigaction_function *real, int number, const struct sigaction *action, struct sigaction *old) {
   struct disposition *disposition = &dispositions[number];
   unsigned slot = !disposition->current;
   struct sigaction wrapped = *action;

@@ -1,7 +1,7 @@
 /* Interposed read, write and their relatives that a handler can cut short.
  *
- * signal(7) lists them among the calls that SA_RESTART restarts, and says in two other places that this is not the whole
- * truth. On a socket with SO_RCVTIMEO or SO_SNDTIMEO they fail with EINTR like recv and send. And a call that
+ * signal(7) lists them among the calls that SA_RESTART restarts, and says in two other places that this is not the
+ * whole truth. On a socket with SO_RCVTIMEO or SO_SNDTIMEO they fail with EINTR like recv and send. And a call that
  * transferred a part before the handler ran is not restarted: a blocking write of a megabyte to a pipe returns 64 KiB,
  * sendfile and getrandom return less than was asked for. Programs rely on getting all where they have no handlers. So
  * the thread is parked.

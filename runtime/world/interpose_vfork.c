@@ -1,9 +1,9 @@
 /* Interposed vfork: the thread counts as parked until its child has called exec or is gone.
  *
- * signal(7) has no rule for it: the parent waits in the kernel, deaf to signals. It would hold up a stop; and the child,
- * which runs in the same memory and as the same thread to this library, would park and unpark its parent's record by the
- * calls it makes, and leave it parked when it is killed in one of them. Parked from before to after, calls of the
- * child pass through, and what it does to itself changes nothing for the parent.
+ * signal(7) has no rule for it: the parent waits in the kernel, deaf to signals. It would hold up a stop; and the
+ * child, which runs in the same memory and as the same thread to this library, would park and unpark its parent's
+ * record by the calls it makes, and leave it parked when it is killed in one of them. Parked from before to after,
+ * calls of the child pass through, and what it does to itself changes nothing for the parent.
  *
  * The registers are copied into the thread's record: the frames below vfork's caller belong to the child. Async-signal-
  * safe, no locks. */

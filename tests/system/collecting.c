@@ -246,6 +246,7 @@ END_TEST
 
 static SYSTEM_NOINLINE bool kept_while_disguised(struct system_set *set) {
   void *p = test_reveal(set->hidden[0]);
+  __asm__ volatile("" : "+r"(p)); /* or the compiler keeps the hidden form and reveals it after the collection */
   gc_collect();
   bool live = system_set_live(set) >= 1 && gc_base(test_reveal(set->hidden[0])) != NULL;
   gc_keep_alive(p);

@@ -120,7 +120,8 @@ static void resize(struct state *s, unsigned slot) {
   size_t bad = test_pattern_bad(p, kept, m->id);
   /* The last word of a pattern that was cut short is whole in a longer one, so a shorter one compares as well. */
   TEST_REQUIRE(bad == kept, "gc_realloc from %zu to %zu bytes damaged byte %zu", m->size, size, bad);
-  check_zero(p, kept, size, "gc_realloc");
+  /* An object of size 0 has some bytes, too, and keeps them. */
+  if (m->size > 0) check_zero(p, kept, size, "gc_realloc");
   fill(s, slot, p, size);
 }
 
