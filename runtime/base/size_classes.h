@@ -8,26 +8,24 @@
 
 #include <stdint.h>
 
+/* clang-format off */
 #define GCRT_SIZE_CLASSES(CLASS)                                                                                       \
-  CLASS(1, 16, 1)                                                                                                      \
-  CLASS(2, 32, 1) CLASS(3, 48, 1) CLASS(4, 64, 1) CLASS(5, 80, 1) CLASS(6, 96, 1) CLASS(7, 112, 1) CLASS(8, 128, 1)    \
-      CLASS(9, 144, 1) CLASS(10, 160, 1) CLASS(11, 176, 1) CLASS(12, 192, 1) CLASS(13, 208, 1) CLASS(14, 224, 1)       \
-          CLASS(15, 240, 1) CLASS(16, 256, 1) CLASS(17, 288, 1) CLASS(18, 320, 1) CLASS(19, 352, 1) CLASS(20, 384, 1)  \
-              CLASS(21, 416, 1) CLASS(22, 448, 1) CLASS(23, 480, 1) CLASS(24, 512, 1) CLASS(25, 576, 1)                \
-                  CLASS(26, 640, 1) CLASS(27, 704, 1) CLASS(28, 768, 1) CLASS(29, 832, 1) CLASS(30, 896, 1)            \
-                      CLASS(31, 960, 1) CLASS(32, 1024, 1) CLASS(33, 1152, 1) CLASS(34, 1280, 1) CLASS(35, 1408, 1)    \
-                          CLASS(36, 1536, 1) CLASS(37, 1664, 1) CLASS(38, 1792, 1) CLASS(39, 1920, 1)                  \
-                              CLASS(40, 2048, 1) CLASS(41, 2304, 1) CLASS(42, 2560, 1) CLASS(43, 2816, 1)              \
-                                  CLASS(44, 3072, 1) CLASS(45, 3328, 1) CLASS(46, 3584, 1) CLASS(47, 3840, 1)          \
-                                      CLASS(48, 4096, 1) CLASS(49, 4608, 1) CLASS(50, 5120, 1) CLASS(51, 5632, 1)      \
-                                          CLASS(52, 6144, 1) CLASS(53, 6656, 1) CLASS(54, 7168, 1) CLASS(55, 7680, 1)  \
-                                              CLASS(56, 8192, 1) CLASS(57, 9216, 1) CLASS(58, 10240, 1)                \
-                                                  CLASS(59, 11264, 2) CLASS(60, 12288, 1) CLASS(61, 13312, 2)          \
-                                                      CLASS(62, 14336, 1) CLASS(63, 15360, 1) CLASS(64, 16384, 1)      \
-                                                          CLASS(65, 18432, 2) CLASS(66, 20480, 1) CLASS(67, 22528, 3)  \
-                                                              CLASS(68, 24576, 2) CLASS(69, 26624, 3)                  \
-                                                                  CLASS(70, 28672, 1) CLASS(71, 30720, 1)              \
-                                                                      CLASS(72, 32768, 1)
+  CLASS(1, 16, 1) CLASS(2, 32, 1) CLASS(3, 48, 1) CLASS(4, 64, 1) CLASS(5, 80, 1)                                      \
+  CLASS(6, 96, 1) CLASS(7, 112, 1) CLASS(8, 128, 1) CLASS(9, 144, 1) CLASS(10, 160, 1)                                 \
+  CLASS(11, 176, 1) CLASS(12, 192, 1) CLASS(13, 208, 1) CLASS(14, 224, 1) CLASS(15, 240, 1)                            \
+  CLASS(16, 256, 1) CLASS(17, 288, 1) CLASS(18, 320, 1) CLASS(19, 352, 1) CLASS(20, 384, 1)                            \
+  CLASS(21, 416, 1) CLASS(22, 448, 1) CLASS(23, 480, 1) CLASS(24, 512, 1) CLASS(25, 576, 1)                            \
+  CLASS(26, 640, 1) CLASS(27, 704, 1) CLASS(28, 768, 1) CLASS(29, 832, 1) CLASS(30, 896, 1)                            \
+  CLASS(31, 960, 1) CLASS(32, 1024, 1) CLASS(33, 1152, 1) CLASS(34, 1280, 1) CLASS(35, 1408, 1)                        \
+  CLASS(36, 1536, 1) CLASS(37, 1664, 1) CLASS(38, 1792, 1) CLASS(39, 1920, 1) CLASS(40, 2048, 1)                       \
+  CLASS(41, 2304, 1) CLASS(42, 2560, 1) CLASS(43, 2816, 1) CLASS(44, 3072, 1) CLASS(45, 3328, 1)                       \
+  CLASS(46, 3584, 1) CLASS(47, 3840, 1) CLASS(48, 4096, 1) CLASS(49, 4608, 1) CLASS(50, 5120, 1)                       \
+  CLASS(51, 5632, 1) CLASS(52, 6144, 1) CLASS(53, 6656, 1) CLASS(54, 7168, 1) CLASS(55, 7680, 1)                       \
+  CLASS(56, 8192, 1) CLASS(57, 9216, 1) CLASS(58, 10240, 1) CLASS(59, 11264, 2) CLASS(60, 12288, 1)                    \
+  CLASS(61, 13312, 2) CLASS(62, 14336, 1) CLASS(63, 15360, 1) CLASS(64, 16384, 1) CLASS(65, 18432, 2)                  \
+  CLASS(66, 20480, 1) CLASS(67, 22528, 3) CLASS(68, 24576, 2) CLASS(69, 26624, 3) CLASS(70, 28672, 1)                  \
+  CLASS(71, 30720, 1) CLASS(72, 32768, 1)
+/* clang-format on */
 
 enum {
   GCRT_CLASSES = 73,      /* with class 0 */

@@ -37,6 +37,10 @@ static uint64_t bytes_of(const struct gcrt_root *roots, size_t count, enum gcrt_
   return bytes;
 }
 
+static unsigned members_for(uint64_t bytes) {
+  return (unsigned)gcrt_min(gcrt_mark_members(), 1 + bytes / BYTES_PER_MARKER);
+}
+
 static void mark(struct gcrt_cycle_report *report) {
   size_t count;
   const struct gcrt_root *roots = gcrt_roots_collect(&count);
@@ -44,8 +48,7 @@ static void mark(struct gcrt_cycle_report *report) {
   report->global_bytes = bytes_of(roots, count, GCRT_ROOT_GLOBAL);
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
-  uint64_t expected = gcrt_pacer_live() + report->global_bytes;
-  report->members = (unsigned)gcrt_min(gcrt_mark_members(), 1 + expected / BYTES_PER_MARKER);
+  report->members = members_for(gcrt_pacer_live() + report->global_bytes);
   gcrt_mark_all(roots, count, report->members);
   if (gcrt_options.debug.checkmark) gcrt_mark_check(roots, count);
   gcrt_mark_get_stats(&after);
@@ -124,6 +127,7 @@ static void collect_as_requested(void *argument) {
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   struct request request = {.reason = reason};
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
+  gcrt_mark_start_helpers(members_for(gcrt_load(&gcrt_heap.live)));
   enter();
   gcrt_registers_save(&gcrt_self->registers);
   gcrt_self->alternate = gcrt_stack_alternate();
@@ -162,7 +166,10 @@ void gcrt_cycle_fork_child(void) {
   gcrt_mark_after_fork();
   gcrt_store(&cycle.inside, 0);
   gcrt_store(&cycle.forking, 0);
+  /* The counts of the spans must be right before the caches of the other threads are taken apart, those of the classes
+   * can only be after that. */
   bool others = gcrt_world.count > 1;
+  if (others) gcrt_heap_recount_spans();
   gcrt_world_after_fork();
-  if (others) gcrt_heap_recount(gcrt_self ? gcrt_self->cache : NULL);
+  if (others) gcrt_heap_recount_classes(gcrt_self ? gcrt_self->cache : NULL);
 }

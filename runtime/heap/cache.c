@@ -80,7 +80,7 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
   struct gcrt_pair *pairs = &gcrt_heap.pairs[first * GCRT_PAIRS];
   for (uint32_t i = refill->cursor; i * 64 < chunk->cells; i++) {
     uint64_t valid = gcrt_low_bits((unsigned)gcrt_min(64, chunk->cells - i * 64));
-    uint64_t mask = valid & ~gcrt_load(&pairs[i].alloc);
+    uint64_t mask = valid & ~gcrt_load_acquire(&pairs[i].alloc);
     if (mask == 0) continue;
     mask = lowest_bits(mask, limit);
     refill->cursor = i;

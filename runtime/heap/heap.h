@@ -42,9 +42,11 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
  * becomes what is left. Returns that. */
 size_t gcrt_heap_sweep(bool clobber);
 
-/* recount.c: in a forked child, with the cache of its only thread (or NULL): makes all counts agree with the bitmaps. */
+/* recount.c: in a forked child. Makes the counts of every span, and gcrt_heap.live, agree with the bitmaps. */
+void gcrt_heap_recount_spans(void);
+/* Makes the counts of every class agree with the bitmaps; `cache` is the only thread's, or NULL. */
 struct gcrt_cache;
-void gcrt_heap_recount(const struct gcrt_cache *cache);
+void gcrt_heap_recount_classes(const struct gcrt_cache *cache);
 
 /* verify.c: walks every invariant of layout.h, with all threads stopped; a breach is fatal. */
 void gcrt_heap_verify(void);

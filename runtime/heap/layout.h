@@ -72,11 +72,11 @@ struct gcrt_span {
   size_t size;            /* bytes of a large object, as counted: whole pages */
   gcrt_word windows;      /* bit i: pair i is, or lately was, the window of a thread */
   gcrt_word used;         /* cells whose alloc bit is set */
-  uint32_t chunks;
+  gcrt_word chunks; /* 0: not in use */
   uint32_t fresh; /* cells from here on were never handed out and read as zero */
   uint16_t slot;
   bool listed; /* in the central list */
-  bool owned;  /* a thread refills from it; always for a large object */
+  bool owned;  /* a thread refills from it; always for a large object, and for a span that is being made or ended */
   uint64_t unused[2];
 };
 _Static_assert(sizeof(struct gcrt_span) == 64, "a cache line each");

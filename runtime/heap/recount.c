@@ -7,23 +7,35 @@
 #include "heap/heap.h"
 #include "heap/stats.h"
 
-void gcrt_heap_recount(const struct gcrt_cache *cache) {
-  uint64_t cells[GCRT_CLASSES] = {0};
+static size_t count_cells(size_t first, const struct gcrt_chunk *chunk) {
+  size_t used = 0;
+  for (size_t word = 0; word * 64 < chunk->cells; word++) {
+    used += gcrt_popcount(gcrt_load(&gcrt_heap.pairs[first * GCRT_PAIRS + word].alloc));
+  }
+  return used;
+}
+
+void gcrt_heap_recount_spans(void) {
   size_t live = 0;
   size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   for (size_t i = 0; i < end; i++) {
     const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
     if (chunk->cells == 0 || chunk->first != i) continue;
     struct gcrt_span *span = &gcrt_heap.spans[i];
-    size_t used = 0;
-    for (size_t word = 0; word * 64 < chunk->cells; word++) {
-      used += gcrt_popcount(gcrt_load(&gcrt_heap.pairs[i * GCRT_PAIRS + word].alloc));
-    }
+    size_t used = count_cells(i, chunk);
     gcrt_store(&span->used, used);
-    cells[chunk->class] += used;
     live += used * (chunk->cell ? chunk->cell : span->size);
   }
   gcrt_store(&gcrt_heap.live, live);
+}
+
+void gcrt_heap_recount_classes(const struct gcrt_cache *cache) {
+  uint64_t cells[GCRT_CLASSES] = {0};
+  size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  for (size_t i = 0; i < end; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    if (chunk->cells != 0 && chunk->first == i) cells[chunk->class] += count_cells(i, chunk);
+  }
   uint64_t counted[GCRT_CLASSES] = {0};
   if (cache) gcrt_cache_count(cache, counted);
   for (size_t i = 0; cache && i < gcrt_load(&cache->slots); i++) {

@@ -19,9 +19,20 @@ static uint8_t slot_flags(unsigned slot) {
 }
 
 /* Enters a span into the tables. The entries are complete before any address of the span is handed out. */
-static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gcrt_chunk *entry, unsigned slot) {
+static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gcrt_chunk *entry, unsigned slot,
+                                      uint32_t fresh) {
   struct gcrt_span *span = &gcrt_heap.spans[first];
-  *span = (struct gcrt_span){.chunks = (uint32_t)chunks, .slot = (uint16_t)slot, .owned = true};
+  /* A late gcrt_central_freed may look at it under the lock of the slot it had in an earlier life: it finds it owned
+   * before it finds it in use. */
+  span->owned = true;
+  gcrt_store(&span->used, 0);
+  gcrt_store(&span->windows, 0);
+  span->next = NULL;
+  span->size = 0;
+  span->fresh = fresh;
+  span->listed = false;
+  span->slot = (uint16_t)slot;
+  gcrt_store_release(&span->chunks, chunks);
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = *entry;
   return span;
 }
@@ -43,9 +54,7 @@ static struct gcrt_span *span_small(unsigned slot) {
       .flags = slot_flags(slot),
       .class = (uint8_t)class,
   };
-  struct gcrt_span *span = span_enter(first, chunks, &entry, slot);
-  span->fresh = zeroed ? 0 : entry.cells;
-  return span;
+  return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells);
 }
 
 struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind) {
@@ -60,11 +69,11 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
   unsigned slot = gcrt_slot_of(0, kind, tight);
   struct gcrt_chunk entry = {
       .first = (uint32_t)first, .cells = 1, .flags = (uint8_t)(slot_flags(slot) | GCRT_FLAG_LARGE)};
-  struct gcrt_span *span = span_enter(first, chunks, &entry, slot);
+  /* Used from now on, also if this thread gets no further: the child of a fork may find it so. */
+  struct gcrt_span *span = span_enter(first, chunks, &entry, slot, 1);
   span->size = bytes;
   if (!zeroed) __builtin_memset((void *)gcrt_chunk_address(first), 0, span->size);
   gcrt_store(&span->used, 1);
-  span->fresh = 1;
   gcrt_add(&gcrt_heap.large_mallocs, 1);
   gcrt_add(&gcrt_heap.large_bytes, span->size);
   gcrt_add(&gcrt_heap.live, span->size);
@@ -74,13 +83,12 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
 
 void gcrt_span_destroy(struct gcrt_span *span) {
   size_t first = gcrt_span_index(span);
-  size_t chunks = span->chunks;
+  size_t chunks = gcrt_load(&span->chunks);
   bool never_used = span->fresh == 0;
   GCRT_CHECK(gcrt_load(&span->used) == 0);
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
-  span->chunks = 0;
   span->listed = false;
-  span->owned = false;
+  gcrt_store_release(&span->chunks, 0);
   gcrt_pages_give(first, chunks, never_used);
 }
 
@@ -131,7 +139,7 @@ void gcrt_central_freed(struct gcrt_span *span) {
   unsigned slot = span->slot;
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  if (span->slot == slot && span->chunks != 0 && !span->owned) {
+  if (gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot && !span->owned) {
     if (gcrt_load(&span->used) == 0) {
       if (span->listed) unlist(central, span);
       gcrt_span_destroy(span);

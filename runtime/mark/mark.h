@@ -18,10 +18,13 @@ struct gcrt_mark_stats {
   uint64_t overflows; /* since the start */
 };
 
-/* team.c: takes the memory for `members` markers. The threads of the others start with the first marking that wants
- * them; a machine that refuses threads marks with fewer. */
+/* team.c: takes the memory for `members` markers. */
 void gcrt_mark_init(unsigned members);
 unsigned gcrt_mark_members(void);
+
+/* Starts the threads of so many members, if they do not run yet. Before the stop and outside the loader's lock, as
+ * starting a thread may wait for a thread that loads a library; the caller counts as parked meanwhile. */
+void gcrt_mark_start_helpers(unsigned members);
 
 /* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);

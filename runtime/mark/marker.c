@@ -171,7 +171,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
   if (loop->marker->block) loop->marker->block->count = 0;
 }
 
-void gcrt_marker_slice(struct gcrt_marker *marker, struct gcrt_range range) {
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_slice(struct gcrt_marker *marker, struct gcrt_range range) {
   struct loop loop;
   loop_start(&loop, marker);
   scan(&loop, range.start, range.end);
@@ -202,21 +202,21 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, stru
   drain(&loop);
 }
 
-void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells) {
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells) {
   struct loop loop;
   loop_start(&loop, marker);
   for (; cells; cells &= cells - 1) add_candidate(&loop, start + gcrt_ctz(cells) * cell);
   drain(&loop);
 }
 
-void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells) {
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells) {
   struct loop loop;
   loop_start(&loop, marker);
   for (; cells; cells &= cells - 1) scan_object(&loop, start + gcrt_ctz(cells) * cell);
   drain(&loop);
 }
 
-void gcrt_marker_block(struct gcrt_marker *marker, struct gcrt_block *block) {
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_block(struct gcrt_marker *marker, struct gcrt_block *block) {
   if (marker->block) gcrt_block_give(marker->block);
   marker->block = block;
   struct loop loop;

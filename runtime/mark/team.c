@@ -13,14 +13,18 @@
 #include "base/report.h"
 #include "sys/clock.h"
 #include "sys/memory.h"
+#include "sys/loader.h"
 #include "sys/proc.h"
 #include "sys/registers.h"
+#include "world/park.h"
 
 enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
 
 static struct {
   struct gcrt_marker *markers;
-  unsigned members, started; /* helpers that run */
+  unsigned members;
+  struct gcrt_lock starting; /* held by the thread that starts helpers; nobody waits for it */
+  gcrt_word started;         /* helpers that run */
   size_t block_limit;        /* set by tests */
   gcrt_word job, working, idle, overflowed, overflows, cpu_ns;
   unsigned active; /* members of the job that runs */
@@ -197,12 +201,20 @@ static void helper(void *argument) {
   }
 }
 
-static unsigned start_helpers(unsigned members) {
-  while (team.started + 1 < members) {
-    if (!gcrt_thread_start(helper, &team.markers[team.started + 1], "gcrt-marker")) return team.started + 1;
-    team.started++;
+/* With the starting lock held. A machine that refuses threads marks with fewer. */
+static void start_helpers(size_t members) {
+  GCRT_PARK_SCOPE(park);
+  for (size_t started = gcrt_load(&team.started); started + 1 < members; started++) {
+    if (!gcrt_thread_start(helper, &team.markers[started + 1], "gcrt-marker")) return;
+    gcrt_store_release(&team.started, started + 1);
   }
-  return members;
+}
+
+void gcrt_mark_start_helpers(unsigned members) {
+  if (members > team.members) members = team.members;
+  if (gcrt_load_acquire(&team.started) + 1 >= members || !gcrt_lock_try(&team.starting)) return;
+  start_helpers(members);
+  gcrt_unlock(&team.starting);
 }
 
 static void run_job(unsigned members) {
@@ -213,7 +225,7 @@ static void run_job(unsigned members) {
     /* The count is seen by a futex as 32 bits: 24 bits of job numbers and the members. */
     size_t number = ((gcrt_load(&team.job) >> 8) + 1) & 0xffffff;
     gcrt_store_release(&team.job, number << 8 | members);
-    gcrt_futex_wake(&team.job, (int)team.started);
+    gcrt_futex_wake(&team.job, INT32_MAX);
   }
   work_as(&team.markers[0]);
   size_t left;
@@ -224,7 +236,7 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
   size_t used = gcrt_load(&gcrt_heap.used);
   size_t bound = team.block_limit ? team.block_limit : 1024 + used / 64 / sizeof(struct gcrt_block);
   gcrt_block_bound(bound);
-  members = start_helpers(members > team.members ? team.members : members);
+  members = (unsigned)gcrt_min(members, gcrt_load_acquire(&team.started) + 1);
   team.roots = roots;
   team.root_count = count;
   team.rescan = false;
@@ -263,7 +275,8 @@ size_t gcrt_mark_memory(void) { return team.members * sizeof(struct gcrt_marker)
 void gcrt_mark_limit_blocks(size_t blocks) { team.block_limit = blocks; }
 
 void gcrt_mark_after_fork(void) {
-  team.started = 0;
+  gcrt_store(&team.started, 0);
+  gcrt_lock_reset(&team.starting);
   gcrt_lock_reset(&team.lock);
   gcrt_block_reset_lock();
   gcrt_store(&team.job, 0);

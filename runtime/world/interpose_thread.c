@@ -59,21 +59,24 @@ static struct start *prepare(void *argument, bool detached) {
   return NULL;
 }
 
-/* Calls `create` with every signal blocked, which the new thread inherits until it is known: a handler of the program in
- * it would run in a thread that the library does not know yet. */
-#define CREATE_BLOCKED(start, create)                                                                                  \
-  ({                                                                                                                   \
-    sigset_t mine_;                                                                                                    \
-    gcrt_signal_block_all(&mine_);                                                                                     \
-    (start)->mask = mine_;                                                                                             \
-    int error_ = (create);                                                                                             \
-    gcrt_signal_restore(&mine_);                                                                                       \
-    error_;                                                                                                            \
-  })
-
 static void withdraw(struct start *start) {
   gcrt_thread_withdraw(start->thread);
   gcrt_memory_unmap(start, gcrt_page_size());
+}
+
+/* The C library's functions are called with every signal blocked, which the new thread inherits until it is known: a
+ * handler of the program in it would run in a thread that the library does not know yet. And parked, as they may wait,
+ * deaf to every signal, for a thread that is loading a library. */
+static int create_blocked(struct start *start, pthread_t *handle, const pthread_attr_t *attributes) {
+  GCRT_KEEP(handle);
+  GCRT_PARK_SCOPE(park);
+  sigset_t mine;
+  gcrt_signal_block_all(&mine);
+  start->mask = mine;
+  int error = start->c11 ? gcrt_real(thrd_create)(handle, run_c11, start)
+                         : gcrt_real(pthread_create)(handle, attributes, run, start);
+  gcrt_signal_restore(&mine);
+  return error;
 }
 
 GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attributes,
@@ -87,7 +90,7 @@ GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t 
   sigset_t mask;
   start->mask_by_attributes = attributes && pthread_attr_getsigmask_np(attributes, &mask) == 0;
   struct gcrt_thread *thread = start->thread; /* start belongs to the new thread once it runs */
-  int error = CREATE_BLOCKED(start, gcrt_real(pthread_create)(handle, attributes, run, start));
+  int error = create_blocked(start, handle, attributes);
   if (error) {
     withdraw(start);
   } else {
@@ -102,7 +105,7 @@ GCRT_EXPORT int thrd_create(thrd_t *handle, thrd_start_t function, void *argumen
   if (!start) return thrd_nomem;
   start->c11 = function;
   struct gcrt_thread *thread = start->thread;
-  int error = CREATE_BLOCKED(start, gcrt_real(thrd_create)(handle, run_c11, start));
+  int error = create_blocked(start, handle, NULL);
   if (error != thrd_success) {
     withdraw(start);
   } else {
@@ -133,29 +136,28 @@ static int parked_clock(pthread_t handle, void **result, clockid_t clock, const 
 static int parked_thrd(thrd_t handle, int *result) { GCRT_PARKED_CALL(int, gcrt_real(thrd_join)(handle, result)); }
 
 static int joined(struct gcrt_thread *thread, int error) {
-  if (error == 0 && thread) gcrt_thread_forget(thread);
+  if (thread) gcrt_thread_settle(thread, error == 0);
   return error;
 }
 
-/* The record is looked up first: once joined, the handle may belong to a new thread. */
 GCRT_EXPORT int pthread_join(pthread_t handle, void **result) {
-  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  struct gcrt_thread *thread = gcrt_thread_claim(handle);
   return joined(thread, parked_join(handle, result));
 }
 GCRT_EXPORT int pthread_tryjoin_np(pthread_t handle, void **result) {
-  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  struct gcrt_thread *thread = gcrt_thread_claim(handle);
   return joined(thread, gcrt_real(pthread_tryjoin_np)(handle, result));
 }
 GCRT_EXPORT int pthread_timedjoin_np(pthread_t handle, void **result, const struct timespec *end) {
-  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  struct gcrt_thread *thread = gcrt_thread_claim(handle);
   return joined(thread, parked_timed(handle, result, end));
 }
 GCRT_EXPORT int pthread_clockjoin_np(pthread_t handle, void **result, clockid_t clock, const struct timespec *end) {
-  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  struct gcrt_thread *thread = gcrt_thread_claim(handle);
   return joined(thread, parked_clock(handle, result, clock, end));
 }
 GCRT_EXPORT int pthread_detach(pthread_t handle) {
-  struct gcrt_thread *thread = gcrt_thread_of(handle);
+  struct gcrt_thread *thread = gcrt_thread_claim(handle);
   return joined(thread, gcrt_real(pthread_detach)(handle));
 }
 GCRT_EXPORT int thrd_join(thrd_t handle, int *result) { return parked_thrd(handle, result); }

@@ -52,8 +52,6 @@ static void free_if_done(struct gcrt_thread *thread) {
 /* Fills in what only the thread itself can know. */
 static void adopt(struct gcrt_thread *thread) {
   thread->tid = gcrt_thread_id();
-  thread->handle = pthread_self();
-  thread->named = true;
   thread->tls = gcrt_tls_self();
   /* Its creator may have blocked it past the interposed functions. */
   if (gcrt_stop_signal) gcrt_signal_unblock(gcrt_stop_signal);
@@ -106,6 +104,10 @@ void gcrt_thread_started(struct gcrt_thread *thread) {
     gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
     gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
   }
+  gcrt_lock(&gcrt_world.lock);
+  thread->handle = pthread_self();
+  thread->named = true;
+  gcrt_unlock(&gcrt_world.lock);
   /* Only now: a thread that is held here has published no registers, and its argument is all it has. */
   thread->started = true;
 }
@@ -159,20 +161,24 @@ void gcrt_thread_detach_self(void) {
   gcrt_unlock(&gcrt_world.lock);
 }
 
-struct gcrt_thread *gcrt_thread_of(pthread_t handle) {
+struct gcrt_thread *gcrt_thread_claim(pthread_t handle) {
   struct gcrt_thread *found = NULL;
   gcrt_lock(&gcrt_world.lock);
   for (struct gcrt_thread *t = gcrt_world.threads; t && !found; t = t->next) {
-    if (!t->detached && t->named && pthread_equal(t->handle, handle)) found = t;
+    if (!t->detached && !t->claimed && t->named && pthread_equal(t->handle, handle)) found = t;
   }
+  if (found) found->claimed = true;
   gcrt_unlock(&gcrt_world.lock);
   return found;
 }
 
-void gcrt_thread_forget(struct gcrt_thread *thread) {
+void gcrt_thread_settle(struct gcrt_thread *thread, bool done) {
   gcrt_lock(&gcrt_world.lock);
-  thread->detached = true;
-  free_if_done(thread);
+  thread->claimed = false;
+  if (done) {
+    thread->detached = true;
+    free_if_done(thread);
+  }
   gcrt_unlock(&gcrt_world.lock);
 }
 

@@ -58,6 +58,7 @@ struct gcrt_thread {
   bool named;    /* handle is valid */
   bool creating; /* the creator's pthread_create has not returned: it still refers to this record */
   bool detached; /* nobody will ask for the result */
+  bool claimed;  /* a pthread_join or pthread_detach of it is under way */
   unsigned exit_rounds; /* rounds of key destructors still to let pass */
 
   void *roots[2];       /* the argument before it runs, the result after it ended */
@@ -99,10 +100,11 @@ void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle);
 void gcrt_thread_withdraw(struct gcrt_thread *thread);
 /* The calling thread ends, or leaves the library's sight. */
 void gcrt_thread_detach_self(void);
-/* The record of a thread that may still be joined, NULL if there is none. */
-struct gcrt_thread *gcrt_thread_of(pthread_t handle);
-/* It was joined or detached: nobody will ask for its result. */
-void gcrt_thread_forget(struct gcrt_thread *thread);
+/* Before a join: the record of a thread that may still be joined, NULL if there is none. It is claimed, as the handle may
+ * belong to another thread the moment the join is done, while this record still carries it. */
+struct gcrt_thread *gcrt_thread_claim(pthread_t handle);
+/* After it: with `done`, nobody will ask for the result again; otherwise the thread can still be joined. */
+void gcrt_thread_settle(struct gcrt_thread *thread, bool done);
 /* In a forked child: only the calling thread is left. */
 void gcrt_world_after_fork(void);
 /* Records the value of a key of pthread_setspecific of the calling thread. False: no memory. */

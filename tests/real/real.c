@@ -71,7 +71,7 @@ START_TEST(output_is_equal) { compare(NULL); }
 END_TEST
 
 START_TEST(output_is_equal_under_stress) {
-  compare((const char *const[]){"GCRT_STRESS=2003", "GCRT_DEBUG=clobberfree=1", NULL});
+  compare((const char *const[]){"GCRT_STRESS=5003", "GCRT_DEBUG=clobberfree=1", NULL});
 }
 END_TEST
 

@@ -144,10 +144,14 @@ static void check_among_threads(bool from_thread) {
   check_list(kept, 5000, 1);
 }
 
-START_TEST(fork_among_threads) { check_among_threads(_i == 1); }
+START_TEST(fork_among_threads) {
+  if (SYSTEM_SANITIZED) TEST_SKIP("the allocator of the sanitizer does not survive a fork among threads");
+  check_among_threads(_i == 1);
+}
 END_TEST
 
 START_TEST(two_threads_fork_at_once) {
+  if (SYSTEM_SANITIZED) TEST_SKIP("the allocator of the sanitizer does not survive a fork among threads");
   pthread_t threads[2];
   kept = make_list(5000, 1);
   for (int i = 0; i < 2; i++) ck_assert_int_eq(pthread_create(&threads[i], NULL, fork_often, NULL), 0);
@@ -168,6 +172,7 @@ static void parent(void) { allocate_in_hook(&in_parent); }
 static void child(void) { allocate_in_hook(&in_child); }
 
 START_TEST(fork_hooks_allocate) {
+  if (SYSTEM_SANITIZED) TEST_SKIP("the allocator of the sanitizer does not survive a fork among threads");
   kept = make_list(5000, 1);
   for (int i = 0; i < 20; i++) ck_assert_int_eq(pthread_atfork(prepare, parent, child), 0);
   pthread_t thread;

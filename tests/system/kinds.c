@@ -146,10 +146,18 @@ START_TEST(realloc_within_the_cell_stays) {
 END_TEST
 
 START_TEST(realloc_to_zero_does_not_free) {
-  char *p = gc_realloc(gc_alloc(100), 0);
-  ck_assert_ptr_nonnull(p);
-  ck_assert_ptr_eq(gc_base(p), p);
-  ck_assert_uint_ge(gc_usable_size(p), 1);
+  static const size_t sizes[] = {1, 16, 100, 5000, 100000};
+  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+    char *p = gc_alloc(sizes[i]);
+    memset(p, 'x', sizes[i]);
+    p = gc_realloc(p, 0);
+    ck_assert_ptr_nonnull(p);
+    ck_assert_ptr_eq(gc_base(p), p);
+    ck_assert_uint_ge(gc_usable_size(p), 1);
+    p = gc_realloc(p, sizes[i]);
+    for (size_t at = 0; at < sizes[i]; at++)
+      if (p[at] != 0) ck_abort_msg("byte %zu of %zu came back after a size of 0", at, sizes[i]);
+  }
 }
 END_TEST
 

@@ -34,7 +34,7 @@ struct torture_worker {
   void *shared;              /* what torture_run was given */
 };
 
-/* Runs fn once in each of `threads` new threads for about `share` of GCRT_TORTURE_SECONDS, and joins them. */
+/* Runs fn in `threads` threads, the calling one among them as worker 0, for about `share` of GCRT_TORTURE_SECONDS. */
 void torture_run(unsigned threads, double share, void (*fn)(struct torture_worker *w), void *shared);
 
 /* Whether the worker has time left. */

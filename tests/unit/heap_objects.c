@@ -63,7 +63,7 @@ START_TEST(what_does_not_fill_its_cell_leaves_a_byte) {
     ck_assert_uint_ge(usable, size);
     ck_assert_uint_eq(usable, gcrt_class_size[gcrt_class_of((unsigned)size)] - (gcrt_slot_for(size, 0) % 2 == 0));
     /* One past what the program may use is in the cell, except where the object fills it. */
-    bool inside = gcrt_find(cell + usable - (char *)0, &place) && gcrt_place_start(&place) == (uintptr_t)cell;
+    bool inside = gcrt_find((uintptr_t)cell + usable, &place) && gcrt_place_start(&place) == (uintptr_t)cell;
     ck_assert_int_eq(inside, usable < gcrt_class_size[gcrt_class_of((unsigned)size)]);
   }
   gcrt_heap_verify();
