@@ -2,7 +2,10 @@
  *
  * Another thread may have been exchanging a window when the program forked: cells whose alloc bits it had set are then
  * in no window and in no count. The child takes the bitmaps for the truth and computes the counts from them; the cells
- * are free after its first sweep. With one thread and no lock held by anyone. */
+ * are free after its first sweep. And fork copies page by page while the other threads run, so a span may say that its
+ * cells were never used and hold what was written a moment later: in the child no cell counts as fresh.
+ *
+ * With one thread and no lock held by anyone. */
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
@@ -24,6 +27,7 @@ void gcrt_heap_recount_spans(void) {
     struct gcrt_span *span = &gcrt_heap.spans[i];
     size_t used = count_cells(i, chunk);
     gcrt_store(&span->used, used);
+    span->fresh = chunk->cells;
     live += used * (chunk->cell ? chunk->cell : span->size);
   }
   gcrt_store(&gcrt_heap.live, live);

@@ -128,11 +128,11 @@ static void add_module(void *unused, size_t id, size_t size) {
 static void add_thread_local(const struct gcrt_thread *thread) {
   for (size_t i = 0; i < modules.count; i++) {
     struct gcrt_range block = gcrt_tls_block(thread->tls, modules.items[i].id, modules.items[i].size);
-    /* Static blocks of all but the main thread lie in the stack's range. */
-    if (!inside(block.start, thread->registers.sp, thread->stack.high)) add(block.start, block.end, GCRT_ROOT_GLOBAL);
+    /* Static blocks of all but the main thread lie at the top of its stack, above every stack pointer. */
+    if (!inside(block.start, thread->stack.low, thread->stack.high)) add(block.start, block.end, GCRT_ROOT_GLOBAL);
   }
   struct gcrt_range control = gcrt_tls_control_block(thread->tls);
-  if (!inside(control.start, thread->registers.sp, thread->stack.high)) {
+  if (!inside(control.start, thread->stack.low, thread->stack.high)) {
     add(control.start, control.end, GCRT_ROOT_GLOBAL);
   }
 }
