@@ -38,7 +38,7 @@
   METRIC(uint64_t, heap_live, "bytes", "bytes that the last collection found reachable")                               \
   METRIC(uint64_t, stack_scan, "bytes", "bytes of stacks searched by the last collection")                             \
   METRIC(uint64_t, globals_scan, "bytes", "bytes of global and thread-local variables searched by the last one")       \
-  METRIC(uint64_t, mark_overflows, "events", "times a mark stack reached its bound and the heap was searched instead")  \
+  METRIC(uint64_t, mark_overflows, "events", "times a mark stack reached its bound and the heap was searched instead") \
   METRIC(uint32_t, num_gc, "cycles", "completed collections")                                                          \
   METRIC(uint32_t, num_forced_gc, "cycles", "collections that the program asked for")                                  \
   METRIC(uint32_t, threads, "threads", "threads known to the library")                                                 \

@@ -1,8 +1,8 @@
 /* Allocation and freeing: the public entry points.
  *
  * The fast path takes a cell from the thread's window: no lock, no atomic operation, no call. The slow path refills the
- * window, and is the only place from which a collection starts by itself; GCRT_STRESS makes windows of one cell, so that
- * the fast path need not ask for it.
+ * window, and is the only place from which a collection starts by itself; GCRT_STRESS makes windows of one cell, so
+ * that the fast path need not ask for it.
  *
  * Callable from any thread, not from signal handlers. Locks are those of the heap, inside a critical section. */
 #include "api/api.h"
@@ -83,7 +83,7 @@ GCRT_NOINLINE static void *allocate_slow(size_t size, size_t alignment, enum gcr
   unsigned slot = 0;
   if (!large) {
     unsigned class = gcrt_class_of((unsigned)cell);
-    while (gcrt_class_size[class] & (alignment - 1)) class++;
+    while (gcrt_class_size[class] & (alignment - 1)) class ++;
     slot = gcrt_slot_of(class, kind, gcrt_class_size[class] == size);
   }
   collect_if_due(thread);
@@ -146,9 +146,12 @@ static void require_object(const char *call, const void *p, struct gcrt_place *p
   case GCRT_OBJECT_OK:
     if (!in_a_window(place)) return;
     gcrt_misuse(call, p, "the object was freed already");
-  case GCRT_OBJECT_FREE: gcrt_misuse(call, p, "the object was freed already, or never was one");
-  case GCRT_OBJECT_INTERIOR: gcrt_misuse(call, p, "the pointer is inside an object, not at its start");
-  case GCRT_OBJECT_FOREIGN: gcrt_misuse(call, p, "the memory is not the collector's");
+  case GCRT_OBJECT_FREE:
+    gcrt_misuse(call, p, "the object was freed already, or never was one");
+  case GCRT_OBJECT_INTERIOR:
+    gcrt_misuse(call, p, "the pointer is inside an object, not at its start");
+  case GCRT_OBJECT_FOREIGN:
+    gcrt_misuse(call, p, "the memory is not the collector's");
   }
 }
 
@@ -179,8 +182,7 @@ GCRT_EXPORT void *gc_realloc(void *p, size_t size) {
   require_object("gc_realloc", p, &place);
   size_t usable = gcrt_object_usable(&place);
   enum gcrt_kind kind = gcrt_object_kind(&place);
-  if (size == 0) size = 1;
-  if (fits(&place, size, usable)) {
+  if (fits(&place, size ? size : 1, usable)) {
     /* What is cut off now would come back, not zeroed, when the object grows again. */
     memset((char *)p + size, 0, usable - size);
     return p;

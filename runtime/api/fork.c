@@ -1,9 +1,9 @@
 /* fork: the child goes on with the forking thread alone.
  *
  * The handlers hold every lock of the library over the fork, so that the child finds all structures whole; then it
- * forgets the other threads and takes their caches apart. Only a window that was being exchanged in that moment is found
- * half done: its cells stay taken until the child's first collection. Handlers of pthread_atfork run in the forking
- * thread; those registered later than ours run outside of ours in prepare. */
+ * forgets the other threads and takes their caches apart. Only a window that was being exchanged in that moment is
+ * found half done: its cells stay taken until the child's first collection. Handlers of pthread_atfork run in the
+ * forking thread; those registered later than ours run outside of ours in prepare. */
 #include "api/api.h"
 #include "base/report.h"
 #include "cycle/cycle.h"

@@ -60,6 +60,4 @@ GCRT_EXPORT int gc_init(void) {
 #define TEXT_OF(x) #x
 #define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
 
-GCRT_EXPORT const char *gc_version(void) {
-  return VERSION_TEXT(GC_VERSION_MAJOR, GC_VERSION_MINOR, GC_VERSION_PATCH);
-}
+GCRT_EXPORT const char *gc_version(void) { return VERSION_TEXT(GC_VERSION_MAJOR, GC_VERSION_MINOR, GC_VERSION_PATCH); }

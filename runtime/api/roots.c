@@ -33,9 +33,7 @@ GCRT_EXPORT int gc_add_roots(void *start, void *end) {
   GUARDED(gcrt_root_add((uintptr_t)start, (uintptr_t)end));
 }
 
-GCRT_EXPORT int gc_remove_roots(void *start, void *end) {
-  GUARDED(gcrt_root_remove((uintptr_t)start, (uintptr_t)end));
-}
+GCRT_EXPORT int gc_remove_roots(void *start, void *end) { GUARDED(gcrt_root_remove((uintptr_t)start, (uintptr_t)end)); }
 
 GCRT_EXPORT int gc_stack_register(void *low, void *high) {
   if ((uintptr_t)high <= (uintptr_t)low) return outcome(EINVAL);

@@ -20,11 +20,11 @@ enum gcrt_cycle_reason {
 /* What is known of a collection when it has ended. Times in ns, sizes in bytes. */
 struct gcrt_cycle_report {
   uint64_t number;
-  uint64_t begin, end;   /* monotonic: of the stop */
+  uint64_t begin, end; /* monotonic: of the stop */
   uint64_t end_realtime;
-  uint64_t stopping_ns;  /* until all threads had stopped */
+  uint64_t stopping_ns; /* until all threads had stopped */
   uint64_t mark_ns, sweep_ns;
-  uint64_t mark_cpu_ns;  /* of all markers */
+  uint64_t mark_cpu_ns; /* of all markers */
   uint64_t heap_before, heap_after, goal, next_goal;
   uint64_t stack_bytes, global_bytes;
   unsigned members;

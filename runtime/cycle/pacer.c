@@ -5,8 +5,8 @@
  * where live is what the last collection left, as in Go's pacer for a collector that stops the world: it collects when
  * the goal is reached, as there is no concurrent marking to start earlier for. Before the first collection live is 0.
  *
- * Thread-safe without a lock: goal and trigger are computed from live and percent by whoever changed one of them; of two
- * that race, the later reads what both have written. */
+ * Thread-safe without a lock: goal and trigger are computed from live and percent by whoever changed one of them; of
+ * two that race, the later reads what both have written. */
 #include "cycle/cycle.h"
 
 #define MINIMUM_HEAP (UINT64_C(4) << 20) /* bytes, at 100 % */

@@ -1,8 +1,8 @@
 /* Thread caches: see cache.h for the invariants.
  *
  * A refill takes the free cells of one bitmap word of a span that the thread owns, so threads meet at a lock only when
- * a span is used up. Zeroing happens here, in pieces that stay in the first-level cache until they are handed out; cells
- * that were never used are not zeroed again.
+ * a span is used up. Zeroing happens here, in pieces that stay in the first-level cache until they are handed out;
+ * cells that were never used are not zeroed again.
  *
  * Called by the owning thread inside a critical section (world/gate.h), except gcrt_cache_count and gcrt_cache_holds.
  * Not async-signal-safe. A free list threaded through the cells was not chosen: it writes into memory before it is

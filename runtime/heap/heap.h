@@ -38,8 +38,8 @@ enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place);
 bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
 
 /* sweep.c: with all threads stopped and the unused window cells marked. */
-/* Alloc bits become mark bits, mark bits are cleared, central lists are made anew, empty spans are freed; gcrt_heap.live
- * becomes what is left. Returns that. */
+/* Alloc bits become mark bits, mark bits are cleared, central lists are made anew, empty spans are freed;
+ * gcrt_heap.live becomes what is left. Returns that. */
 size_t gcrt_heap_sweep(bool clobber);
 
 /* recount.c: in a forked child. Makes the counts of every span, and gcrt_heap.live, agree with the bitmaps. */

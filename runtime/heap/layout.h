@@ -46,9 +46,7 @@ GCRT_INLINE unsigned gcrt_slot_of(unsigned class, enum gcrt_kind kind, bool tigh
   return class * GCRT_SLOTS_PER_CLASS + (unsigned)kind * 2 + tight;
 }
 GCRT_INLINE unsigned gcrt_slot_class(unsigned slot) { return slot / GCRT_SLOTS_PER_CLASS; }
-GCRT_INLINE enum gcrt_kind gcrt_slot_kind(unsigned slot) {
-  return (enum gcrt_kind)(slot % GCRT_SLOTS_PER_CLASS / 2);
-}
+GCRT_INLINE enum gcrt_kind gcrt_slot_kind(unsigned slot) { return (enum gcrt_kind)(slot % GCRT_SLOTS_PER_CLASS / 2); }
 GCRT_INLINE bool gcrt_slot_tight(unsigned slot) { return slot % 2 != 0; }
 
 struct gcrt_chunk {
@@ -72,8 +70,8 @@ struct gcrt_span {
   size_t size;            /* bytes of a large object, as counted: whole pages */
   gcrt_word windows;      /* bit i: pair i is, or lately was, the window of a thread */
   gcrt_word used;         /* cells whose alloc bit is set */
-  gcrt_word chunks; /* 0: not in use */
-  uint32_t fresh; /* cells from here on were never handed out and read as zero */
+  gcrt_word chunks;       /* 0: not in use */
+  uint32_t fresh;         /* cells from here on were never handed out and read as zero */
   uint16_t slot;
   bool listed; /* in the central list */
   bool owned;  /* a thread refills from it; always for a large object, and for a span that is being made or ended */
@@ -88,9 +86,9 @@ struct gcrt_central {
 
 struct gcrt_heap {
   uintptr_t base;
-  size_t reserved;  /* bytes */
-  gcrt_word used;   /* bytes from base up to the last chunk that was ever in a span */
-  gcrt_word live;   /* bytes of cells handed out to windows and objects: what pacing counts */
+  size_t reserved;   /* bytes */
+  gcrt_word used;    /* bytes from base up to the last chunk that was ever in a span */
+  gcrt_word live;    /* bytes of cells handed out to windows and objects: what pacing counts */
   gcrt_word trigger; /* when live reaches it, the next refill collects */
 
   struct gcrt_chunk *chunks;

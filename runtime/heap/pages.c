@@ -4,8 +4,8 @@
  * dirty (its memory is still there) or clean (it was given back or never touched, and reads as zero). New chunks are
  * committed a few MiB at a time, as each step is a system call.
  *
- * All under gcrt_heap.pages_lock; bit maps have one bit a chunk. Thread-safe, not async-signal-safe. A tree of free runs
- * was not chosen: 64 chunks a word make the search short, and there is nothing to allocate. */
+ * All under gcrt_heap.pages_lock; bit maps have one bit a chunk. Thread-safe, not async-signal-safe. A tree of free
+ * runs was not chosen: 64 chunks a word make the search short, and there is nothing to allocate. */
 #include "base/report.h"
 #include "heap/heap.h"
 #include "sys/memory.h"

@@ -46,7 +46,7 @@ void gcrt_heap_recount_classes(const struct gcrt_cache *cache) {
     unsigned slot = cache->used[i];
     cells[gcrt_slot_class(slot)] -= gcrt_popcount(cache->windows[slot].mask);
   }
-  for (unsigned class = 1; class < GCRT_CLASSES; class++) {
+  for (unsigned class = 1; class < GCRT_CLASSES; class ++) {
     size_t frees = gcrt_load(&gcrt_heap_stats.frees[class]);
     gcrt_store(&gcrt_heap_stats.retired[class], cells[class] + frees - counted[class]);
   }

@@ -20,7 +20,7 @@ static uint8_t slot_flags(unsigned slot) {
 
 /* Enters a span into the tables. The entries are complete before any address of the span is handed out. */
 static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gcrt_chunk *entry, unsigned slot,
-                                      uint32_t fresh) {
+                                    uint32_t fresh) {
   struct gcrt_span *span = &gcrt_heap.spans[first];
   /* A late gcrt_central_freed may look at it under the lock of the slot it had in an earlier life: it finds it owned
    * before it finds it in use. */
@@ -52,7 +52,7 @@ static struct gcrt_span *span_small(unsigned slot) {
       .cells = (uint32_t)(chunks * GCRT_CHUNK / cell),
       .cell = (uint16_t)cell,
       .flags = slot_flags(slot),
-      .class = (uint8_t)class,
+      .class = (uint8_t) class,
   };
   return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells);
 }

@@ -75,7 +75,7 @@ size_t gcrt_heap_sweep(bool clobber) {
     i = chunk->first;
     sweep_span(&sweep, &gcrt_heap.spans[i]);
   }
-  for (unsigned class = 0; class < GCRT_CLASSES; class++) {
+  for (unsigned class = 0; class < GCRT_CLASSES; class ++) {
     if (sweep.frees[class]) gcrt_add(&gcrt_heap_stats.frees[class], sweep.frees[class]);
   }
   gcrt_add(&gcrt_heap_stats.large_freed_bytes, sweep.large_freed_bytes);

@@ -1,9 +1,9 @@
 /* The mark loop.
  *
  * A word that points into the heap becomes a candidate: its mark word and its memory are prefetched, and it waits in a
- * short queue until they have arrived. If the object is white then, it is marked and pushed on the mark stack; the stack
- * is emptied from the top, so an object is scanned while its memory is still in the cache. The mark bit is set before
- * the stack, so the stack never holds more entries than there are objects.
+ * short queue until they have arrived. If the object is white then, it is marked and pushed on the mark stack; the
+ * stack is emptied from the top, so an object is scanned while its memory is still in the cache. The mark bit is set
+ * before the stack, so the stack never holds more entries than there are objects.
  *
  * The queue is in the frame of the loop and the top of the stack in registers: nothing else points there, so the
  * compiler keeps them. Chunk entries stay in the cache. What was tried and what it cost is in docs/design/mark.md.
@@ -202,14 +202,16 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, stru
   drain(&loop);
 }
 
-GCRT_READS_FOREIGN_MEMORY void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells) {
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t start, size_t cell,
+                                                 uint64_t cells) {
   struct loop loop;
   loop_start(&loop, marker);
   for (; cells; cells &= cells - 1) add_candidate(&loop, start + gcrt_ctz(cells) * cell);
   drain(&loop);
 }
 
-GCRT_READS_FOREIGN_MEMORY void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells) {
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell,
+                                                  uint64_t cells) {
   struct loop loop;
   loop_start(&loop, marker);
   for (; cells; cells &= cells - 1) scan_object(&loop, start + gcrt_ctz(cells) * cell);

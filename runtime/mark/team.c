@@ -1,12 +1,12 @@
 /* The team of markers: who marks what, and when all is done.
  *
- * Work comes from four places: the roots, taken in slices; the spans of uncollectable objects; large objects, in slices;
- * and the deques of blocks of the members. A member that finds none is idle; when all are, marking is over, for only a
- * member that is not idle makes new work, and it looks at its own queues before it calls itself idle.
+ * Work comes from four places: the roots, taken in slices; the spans of uncollectable objects; large objects, in
+ * slices; and the deques of blocks of the members. A member that finds none is idle; when all are, marking is over, for
+ * only a member that is not idle makes new work, and it looks at its own queues before it calls itself idle.
  *
- * The caller of gcrt_mark_all is member 0, with the mutators stopped. Helpers sleep on `job` between markings: its upper
- * part counts the jobs, its low byte says how many members this one has. They block every signal and are not mutators.
- * Cursors are under `lock`. Not async-signal-safe. */
+ * The caller of gcrt_mark_all is member 0, with the mutators stopped. Helpers sleep on `job` between markings: its
+ * upper part counts the jobs, its low byte says how many members this one has. They block every signal and are not
+ * mutators. Cursors are under `lock`. Not async-signal-safe. */
 #include "mark/marker.h"
 #include "mark/mark.h"
 
@@ -126,10 +126,17 @@ static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
 
 static void do_work(struct gcrt_marker *marker, const struct work *work) {
   switch (work->kind) {
-  case ROOT: gcrt_marker_root(marker, work->range, work->one_past_end); break;
-  case SLICE: gcrt_marker_slice(marker, work->range); break;
-  case SPANS: scan_spans(marker, work->first, work->end); break;
-  case NOTHING: break;
+  case ROOT:
+    gcrt_marker_root(marker, work->range, work->one_past_end);
+    break;
+  case SLICE:
+    gcrt_marker_slice(marker, work->range);
+    break;
+  case SPANS:
+    scan_spans(marker, work->first, work->end);
+    break;
+  case NOTHING:
+    break;
   }
 }
 

@@ -2,9 +2,10 @@
  *
  *   gc N @TIMEs SHARE%: STOPPING+MARK+SWEEP ms clock, … ms cpu, BEFORE->BEFORE->AFTER MB, GOAL MB goal, …
  *
- * As nothing is allocated while the world is stopped, the heap at the start and at the end of marking are the same. Go's
- * three clock fields are its two short stops around concurrent marking; here they are the way into the stop, marking and
- * sweeping. One write(2) a line, no allocation; numbers are formatted by hand, as the formatter knows no fractions. */
+ * As nothing is allocated while the world is stopped, the heap at the start and at the end of marking are the same.
+ * Go's three clock fields are its two short stops around concurrent marking; here they are the way into the stop,
+ * marking and sweeping. One write(2) a line, no allocation; numbers are formatted by hand, as the formatter knows no
+ * fractions. */
 #include "observe/observe.h"
 
 #include "base/report.h"
@@ -39,8 +40,8 @@ void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fracti
       "gc %lu @%lu.%c%c%cs %d%%: %s+%s+%s ms clock, %s+%s+%s ms cpu, %lu->%lu->%lu MB, %s MB goal, %lu MB stacks, "
       "%lu MB globals, %u P%s\n",
       (unsigned long)report->number, (unsigned long)(ms / 1000), (char)('0' + ms / 100 % 10),
-      (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), (int)(cpu_fraction * 100), stopping, mark, sweep, stopping, cpu,
-      sweep, megabytes(report->heap_before), megabytes(report->heap_before), megabytes(report->heap_after), goal,
+      (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), (int)(cpu_fraction * 100), stopping, mark, sweep, stopping,
+      cpu, sweep, megabytes(report->heap_before), megabytes(report->heap_before), megabytes(report->heap_after), goal,
       megabytes(report->stack_bytes), megabytes(report->global_bytes), report->members,
       report->reason == GCRT_CYCLE_FORCED ? " (forced)" : "");
   gcrt_write_error(line, length);

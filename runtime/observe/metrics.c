@@ -89,17 +89,17 @@ static void read_cycles(struct runtime_metrics *m) {
 static void read_objects(struct runtime_metrics *m) {
   uint64_t mallocs[GCRT_CLASSES] = {0};
   uint64_t frees[GCRT_CLASSES];
-  for (unsigned class = 0; class < GCRT_CLASSES; class++) frees[class] = gcrt_load(&gcrt_heap_stats.frees[class]);
+  for (unsigned class = 0; class < GCRT_CLASSES; class ++) frees[class] = gcrt_load(&gcrt_heap_stats.frees[class]);
   uint64_t large_freed = gcrt_load(&gcrt_heap_stats.large_freed_bytes);
   gcrt_fence();
-  for (unsigned class = 0; class < GCRT_CLASSES; class++) mallocs[class] = gcrt_load(&gcrt_heap_stats.retired[class]);
+  for (unsigned class = 0; class < GCRT_CLASSES; class ++) mallocs[class] = gcrt_load(&gcrt_heap_stats.retired[class]);
   for (const struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
     if (t->cache) gcrt_cache_count(t->cache, mallocs);
   }
   mallocs[0] = gcrt_load(&gcrt_heap.large_mallocs);
   uint64_t freed_bytes = large_freed;
   m->total_alloc = gcrt_load(&gcrt_heap.large_bytes);
-  for (unsigned class = 0; class < GCRT_CLASSES; class++) {
+  for (unsigned class = 0; class < GCRT_CLASSES; class ++) {
     m->mallocs += mallocs[class];
     m->frees += frees[class];
     m->total_alloc += mallocs[class] * gcrt_class_size[class];

@@ -2,8 +2,8 @@
  *
  * The new thread runs `run` first, which makes it known, then the program's function. Its result is a root until the
  * thread is joined or detached: pthread_join, its variants and pthread_detach tell. Waiting for a thread is parked.
- * pthread_setspecific and tss_set keep a copy of the values that the C library would keep in malloc memory, where nobody
- * looks.
+ * pthread_setspecific and tss_set keep a copy of the values that the C library would keep in malloc memory, where
+ * nobody looks.
  *
  * Compiled with -fexceptions: cancellation and pthread_exit unwind through these frames. Not async-signal-safe, as the
  * functions behind it are not. */
@@ -26,7 +26,7 @@ struct start {
   void *(*function)(void *);
   thrd_start_t c11; /* instead of function, from thrd_create */
   struct gcrt_thread *thread;
-  sigset_t mask;         /* the creator's */
+  sigset_t mask;           /* the creator's */
   bool mask_by_attributes; /* the C library sets another one */
 };
 

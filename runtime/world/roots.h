@@ -29,8 +29,8 @@ void gcrt_root_set_lock(void);
 void gcrt_root_set_unlock(void);
 void gcrt_root_set_reset_lock(void);
 
-/* roots.c: with the world stopped, the loader's lock and that of the root set held. All roots of the moment, in an array
- * that stays valid until the next call. */
+/* roots.c: with the world stopped, the loader's lock and that of the root set held. All roots of the moment, in an
+ * array that stays valid until the next call. */
 const struct gcrt_root *gcrt_roots_collect(size_t *count);
 
 #endif

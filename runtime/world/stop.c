@@ -1,8 +1,8 @@
 /* Stopping and resuming the world; the states and invariants stand in thread.h.
  *
  * A running thread gets the stop signal. Its handler publishes the interrupted registers and sleeps on the thread's
- * state until the stopper resets it. Parked threads are held where they are. Nothing here allocates or calls the loader:
- * a stopped thread may hold any lock of the C library's.
+ * state until the stopper resets it. Parked threads are held where they are. Nothing here allocates or calls the
+ * loader: a stopped thread may hold any lock of the C library's.
  *
  * The handler is async-signal-safe and runs with every signal blocked. A barrier or a semaphore for all threads was not
  * chosen: a word a thread lets the stopper name the one that does not answer. */
@@ -59,7 +59,8 @@ static void require_unused(int signal) {
   bool taken = (old.sa_flags & SA_SIGINFO) != 0 || (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN);
   if (taken) {
     gcrt_warn("GCRT_SIGNAL=%d: a handler for this signal was installed before; it is replaced. Choose another signal "
-              "for the library if the program needs it", signal);
+              "for the library if the program needs it",
+              signal);
   }
 }
 

@@ -47,22 +47,22 @@ struct gcrt_thread {
   size_t stress;            /* allocations until the next collection that GCRT_STRESS asks for */
 
   struct gcrt_registers registers;
-  uintptr_t interrupted_sp; /* of the frame under a handler of the program that runs on an alternate stack, or 0 */
-  struct gcrt_bounds stack; /* its own; empty before it runs */
+  uintptr_t interrupted_sp;     /* of the frame under a handler of the program that runs on an alternate stack, or 0 */
+  struct gcrt_bounds stack;     /* its own; empty before it runs */
   struct gcrt_bounds alternate; /* read when it stops, as a program may change it at any time */
-  void *tls;                /* thread control block */
+  void *tls;                    /* thread control block */
   int tid;
   pthread_t handle;
   bool started; /* its registers are published when it stops; before, its argument is all it has */
   bool explicit_registration;
-  bool named;    /* handle is valid */
-  bool creating; /* the creator's pthread_create has not returned: it still refers to this record */
-  bool detached; /* nobody will ask for the result */
-  bool claimed;  /* a pthread_join or pthread_detach of it is under way */
+  bool named;           /* handle is valid */
+  bool creating;        /* the creator's pthread_create has not returned: it still refers to this record */
+  bool detached;        /* nobody will ask for the result */
+  bool claimed;         /* a pthread_join or pthread_detach of it is under way */
   unsigned exit_rounds; /* rounds of key destructors still to let pass */
 
-  void *roots[2];       /* the argument before it runs, the result after it ended */
-  uintptr_t *specific;  /* values of the keys that the C library keeps in malloc memory, or NULL */
+  void *roots[2];      /* the argument before it runs, the result after it ended */
+  uintptr_t *specific; /* values of the keys that the C library keeps in malloc memory, or NULL */
   struct gcrt_thread *next, *previous;
 };
 
@@ -100,8 +100,8 @@ void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle);
 void gcrt_thread_withdraw(struct gcrt_thread *thread);
 /* The calling thread ends, or leaves the library's sight. */
 void gcrt_thread_detach_self(void);
-/* Before a join: the record of a thread that may still be joined, NULL if there is none. It is claimed, as the handle may
- * belong to another thread the moment the join is done, while this record still carries it. */
+/* Before a join: the record of a thread that may still be joined, NULL if there is none. It is claimed, as the handle
+ * may belong to another thread the moment the join is done, while this record still carries it. */
 struct gcrt_thread *gcrt_thread_claim(pthread_t handle);
 /* After it: with `done`, nobody will ask for the result again; otherwise the thread can still be joined. */
 void gcrt_thread_settle(struct gcrt_thread *thread, bool done);
