@@ -10,6 +10,7 @@
 #include "heap/cache.h"
 
 #include "base/report.h"
+#include "base/tsan.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
 #include "sys/memory.h"
@@ -60,6 +61,10 @@ static void zero_cells(uintptr_t base, size_t cell, uint64_t mask) {
   }
 }
 
+static void tell_tsan(uintptr_t base, size_t cell, uint64_t mask) {
+  for (; GCRT_TSAN_BUILD && mask; mask &= mask - 1) gcrt_tsan_new_memory(base + gcrt_ctz(mask) * cell, cell);
+}
+
 /* The lowest n set bits of mask. */
 static uint64_t lowest_bits(uint64_t mask, unsigned n) {
   if (gcrt_popcount(mask) <= n) return mask;
@@ -91,6 +96,7 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
     gcrt_add(&gcrt_heap.live, (size_t)count * chunk->cell);
     uintptr_t base = gcrt_chunk_address(first) + (size_t)i * 64 * chunk->cell;
     uint32_t fresh = span->fresh > i * 64 ? span->fresh - i * 64 : 0;
+    tell_tsan(base, chunk->cell, mask);
     zero_cells(base, chunk->cell, mask & gcrt_low_bits(fresh));
     uint32_t top = i * 64 + gcrt_log2(mask) + 1;
     if (top > span->fresh) span->fresh = top;

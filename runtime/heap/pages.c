@@ -10,7 +10,22 @@
 #include "heap/heap.h"
 #include "sys/memory.h"
 
-enum { COMMIT_CHUNKS = 64 };
+enum {
+  COMMIT_CHUNKS = 64,
+  HUGE_FROM = 1024, /* chunks: 64 MiB */
+};
+
+/* A large heap asks for huge pages, for itself and for its bitmaps: marking jumps, and most of what a jump costs is the
+ * translation of its address (docs/design/heap.md). A small one does without: they would make it larger. */
+static void advise(size_t first, size_t end) {
+  if (end <= HUGE_FROM) return;
+  first = gcrt_max(first, HUGE_FROM);
+  gcrt_memory_huge((void *)gcrt_chunk_address(first), (end - first) * GCRT_CHUNK, true);
+  uintptr_t low = (uintptr_t)&gcrt_heap.pairs[first * GCRT_PAIRS];
+  uintptr_t high = (uintptr_t)&gcrt_heap.pairs[end * GCRT_PAIRS];
+  low = gcrt_align_down(low, gcrt_page_size());
+  gcrt_memory_huge((void *)low, gcrt_align_up(high, gcrt_page_size()) - low, true);
+}
 
 static bool bit_at(const uint64_t *map, size_t i) { return (map[i / 64] >> (i % 64)) & 1; }
 
@@ -75,6 +90,7 @@ static bool commit(size_t end) {
     wanted = end;
     if (!gcrt_memory_commit(start, (wanted - gcrt_heap.committed) * GCRT_CHUNK)) return false;
   }
+  advise(gcrt_heap.committed, wanted);
   gcrt_heap.committed = wanted;
   return true;
 }

@@ -7,6 +7,7 @@
  * Lock order: a slot's central lock, then the chunk allocator's. Thread-safe, not async-signal-safe. Lists by fullness
  * were not chosen: the sweep lists spans by address, which keeps the low part of the heap full. */
 #include "base/report.h"
+#include "base/tsan.h"
 #include "heap/heap.h"
 
 /* Bytes; large objects are counted in these steps, as what is not touched is not resident. */
@@ -72,6 +73,7 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
   /* Used from now on, also if this thread gets no further: the child of a fork may find it so. */
   struct gcrt_span *span = span_enter(first, chunks, &entry, slot, 1);
   span->size = bytes;
+  gcrt_tsan_new_memory(gcrt_chunk_address(first), chunks * GCRT_CHUNK);
   if (!zeroed) __builtin_memset((void *)gcrt_chunk_address(first), 0, span->size);
   gcrt_store(&span->used, 1);
   gcrt_add(&gcrt_heap.large_mallocs, 1);

@@ -162,8 +162,10 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
       }
       scan_object(loop, loop->entries[--loop->count]);
     } else if (loop->waiting) {
+      /* Straight on to the scan: a list has never more than one candidate, and each step would go through the stack. */
       uint32_t oldest = loop->head - loop->waiting--;
-      settle(loop, &loop->candidates[oldest % GCRT_CANDIDATES]);
+      struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
+      if (set_mark(loop, candidate.pair, candidate.bit) && !(candidate.start & 1)) scan_object(loop, candidate.start);
     } else if (!previous_block(loop)) {
       break;
     }

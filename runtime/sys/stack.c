@@ -3,11 +3,14 @@
  * For the initial thread the mapping that holds __libc_stack_end tells the upper end; pthread_getattr_np would tell the
  * same through stdio and malloc. Below, it may grow to RLIMIT_STACK or to the next mapping, whichever comes first. All
  * other threads are asked for through pthread_getattr_np, which knows stacks that the program supplied; a thread that
- * forked keeps its stack and is told apart by where its frames are, not by its id. No lock. */
+ * forked keeps its stack and is told apart by where its frames are, not by its id. That allocates with malloc, which
+ * ThreadSanitizer's runtime cannot stand in a thread that it does not know yet: there the mapping that holds the
+ * control block tells. No lock. */
 #include "sys/stack.h"
 #include "base/bits.h"
 #include "sys/memory.h"
 #include "sys/proc.h"
+#include "sys/tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,23 +111,33 @@ static bool initial_bounds(uintptr_t frame, struct gcrt_bounds *bounds) {
   return true;
 }
 
+/* The bounds of a thread that is not the initial one. */
+static bool thread_bounds(struct gcrt_bounds *bounds) {
+  if (GCRT_TSAN_BUILD) {
+    bounds->high = gcrt_align_up(gcrt_tls_control_block(gcrt_tls_self()).end, gcrt_page_size());
+    bounds->low = gcrt_stack_mapped_low(0, bounds->high);
+    return bounds->low < bounds->high;
+  }
+  pthread_attr_t attributes;
+  if (pthread_getattr_np(pthread_self(), &attributes) != 0) return false;
+  void *low;
+  size_t size;
+  bool known = pthread_attr_getstack(&attributes, &low, &size) == 0 && size != 0;
+  if (known) {
+    bounds->low = (uintptr_t)low;
+    bounds->high = (uintptr_t)low + size;
+  }
+  (void)pthread_attr_destroy(&attributes);
+  return known;
+}
+
 bool gcrt_stack_bounds(struct gcrt_bounds *bounds) {
   int saved = errno;
   bounds->low = bounds->high = 0;
   uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
   /* Only the initial thread, or the only one of a forked child, can be there; the others need not read the maps. */
   bool known = gcrt_thread_id() == gcrt_process_id() && initial_bounds(frame, bounds);
-  pthread_attr_t attributes;
-  if (!known && pthread_getattr_np(pthread_self(), &attributes) == 0) {
-    void *low;
-    size_t size;
-    known = pthread_attr_getstack(&attributes, &low, &size) == 0 && size != 0;
-    if (known) {
-      bounds->low = (uintptr_t)low;
-      bounds->high = (uintptr_t)low + size;
-    }
-    (void)pthread_attr_destroy(&attributes);
-  }
+  if (!known) known = thread_bounds(bounds);
   errno = saved;
   return known;
 }

@@ -10,18 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-/* RUNNING → PARKED. A stop that has signalled this thread comes first: its handler interrupts this wait. A child of
- * vfork runs on its parent's record, and the parent, asleep until it is gone, will take no signal: it does not park.
- * False: not parked. */
-static bool park(struct gcrt_thread *thread) {
-  while (!gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) {
-    if (gcrt_thread_id() != thread->tid) return false;
-    if (gcrt_load(&thread->state) == GCRT_DEFERRED) gcrt_stop_deferred(thread);
-    gcrt_futex_wait(&thread->state, GCRT_SIGNALLED, -1);
-  }
-  return true;
-}
-
 /* Publishes the registers, only as many as there are. Where the alternate signal stack is costs a system call, and
  * matters only to a thread that may run on it. */
 static void publish(struct gcrt_thread *thread, const struct gcrt_registers *registers) {
@@ -30,6 +18,19 @@ static void publish(struct gcrt_thread *thread, const struct gcrt_registers *reg
   memcpy(thread->registers.values, registers->values, registers->count * sizeof registers->values[0]);
   bool own = registers->sp - thread->stack.low < thread->stack.high - thread->stack.low;
   thread->alternate = own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_stack_alternate();
+}
+
+/* RUNNING → PARKED, with these registers. A stop that has signalled this thread comes first: its handler interrupts this
+ * wait, and leaves the registers of this place behind, so they are published again. A child of vfork runs on its
+ * parent's record, and the parent, asleep until it is gone, will take no signal: it does not park. False: not parked. */
+static bool park(struct gcrt_thread *thread, const struct gcrt_registers *registers) {
+  for (;;) {
+    publish(thread, registers);
+    if (gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) return true;
+    if (gcrt_thread_id() != thread->tid) return false;
+    if (gcrt_load(&thread->state) == GCRT_DEFERRED) gcrt_stop_deferred(thread);
+    gcrt_futex_wait(&thread->state, GCRT_SIGNALLED, -1);
+  }
 }
 
 /* PARKED → RUNNING, after a stop that holds the thread. */
@@ -56,8 +57,7 @@ void gcrt_park_enter(struct gcrt_park *park_record, const struct gcrt_registers 
   park_record->thread = thread;
   if (!thread) return;
   int error = errno;
-  publish(thread, registers);
-  if (!park(thread)) park_record->thread = NULL;
+  if (!park(thread, registers)) park_record->thread = NULL;
   errno = error;
 }
 
@@ -98,7 +98,10 @@ void gcrt_unpark_leave(struct gcrt_unpark *record) {
   if (!thread) return;
   int error = errno;
   thread->interrupted_sp = record->interrupted_sp;
-  publish(thread, &record->registers);
-  if (record->thread) park(thread);
+  if (record->thread) {
+    park(thread, &record->registers);
+  } else {
+    publish(thread, &record->registers);
+  }
   errno = error;
 }
