@@ -26,6 +26,7 @@ enum {
   GCRT_CHUNK_SHIFT = 16,
   GCRT_CHUNK = 1 << GCRT_CHUNK_SHIFT, /* bytes */
   GCRT_PAIRS = 64,                    /* pairs of bitmap words a chunk */
+  GCRT_HUGE_PAGE = 2 << 20,           /* bytes; the heap starts at a multiple */
 };
 
 /* What an object is, as allocation asks for it. */

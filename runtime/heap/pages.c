@@ -23,8 +23,9 @@ static void advise(size_t first, size_t end) {
   gcrt_memory_huge((void *)gcrt_chunk_address(first), (end - first) * GCRT_CHUNK, true);
   uintptr_t low = (uintptr_t)&gcrt_heap.pairs[first * GCRT_PAIRS];
   uintptr_t high = (uintptr_t)&gcrt_heap.pairs[end * GCRT_PAIRS];
-  low = gcrt_align_down(low, gcrt_page_size());
-  gcrt_memory_huge((void *)low, gcrt_align_up(high, gcrt_page_size()) - low, true);
+  /* Whole huge pages, ahead of use: a page is made huge when it is first touched, if all of it may be. */
+  low = gcrt_align_down(low, GCRT_HUGE_PAGE);
+  gcrt_memory_huge((void *)low, gcrt_align_up(high, GCRT_HUGE_PAGE) - low, true);
 }
 
 static bool bit_at(const uint64_t *map, size_t i) { return (map[i / 64] >> (i % 64)) & 1; }

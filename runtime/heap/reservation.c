@@ -33,7 +33,7 @@ void gcrt_heap_init(size_t bytes) {
   for (;;) {
     bytes = gcrt_align_down(bytes, (size_t)64 * GCRT_CHUNK);
     if (bytes < minimum) gcrt_fatal("cannot reserve address space for the heap: %zu bytes are left", left);
-    base = gcrt_memory_reserve(bytes, GCRT_CHUNK);
+    base = gcrt_memory_reserve(bytes, GCRT_HUGE_PAGE);
     if (base) break;
     bytes /= 2;
   }

@@ -7,7 +7,7 @@
 #include "world/roots.h"
 
 enum {
-  GCRT_CANDIDATES = 16,    /* addresses whose memory is on its way into the cache; a power of two */
+  GCRT_CANDIDATES = 32,    /* addresses whose memory is on its way into the cache; a power of two */
   GCRT_SLICE = 128 * 1024, /* bytes of a large object, or of a root, that are scanned in one go */
 };
 
