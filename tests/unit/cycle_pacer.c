@@ -1,0 +1,58 @@
+/* The goal of GCRT_GOGC: its formula, its minimum, off, and sums beyond 64 bits. */
+#include "cycle/cycle.h"
+
+#include "support/support.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+START_TEST(goal_follows_live_and_percent) {
+  static const struct {
+    int percent;
+    uint64_t live, goal;
+  } cases[] = {
+      {100, 0, 4 * MIB},          {100, 2 * MIB, 4 * MIB},       {100, 2 * MIB + 1, 4 * MIB + 2},
+      {100, 64 * MIB, 128 * MIB}, {50, 0, 2 * MIB},              {50, 64 * MIB, 96 * MIB},
+      {200, 0, 8 * MIB},          {200, 64 * MIB, 192 * MIB},    {0, 0, 0},
+      {0, 5 * MIB, 5 * MIB},      {400, 1000 * MIB, 5000 * MIB}, {100, UINT64_MAX / 2 + 1, UINT64_MAX},
+      {1000000, UINT64_MAX, UINT64_MAX},
+  };
+  for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+    gcrt_pacer_set_percent(cases[i].percent);
+    ck_assert_msg(gcrt_pacer_cycle_end(cases[i].live) == cases[i].goal, "case %u: %lu", i,
+                  (unsigned long)gcrt_pacer_goal());
+    ck_assert_uint_eq(gcrt_pacer_goal(), cases[i].goal);
+    ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), cases[i].goal);
+  }
+}
+END_TEST
+
+START_TEST(off_has_no_goal) {
+  gcrt_pacer_cycle_end(10 * MIB);
+  int before = gcrt_pacer_set_percent(-7);
+  ck_assert_int_eq(before, 100);
+  ck_assert_uint_eq(gcrt_pacer_goal(), UINT64_MAX);
+  ck_assert_int_eq(gcrt_pacer_percent(), -1);
+  ck_assert_int_eq(gcrt_pacer_set_percent(300), -1);
+  ck_assert_uint_eq(gcrt_pacer_goal(), 40 * MIB);
+}
+END_TEST
+
+START_TEST(due_when_the_goal_is_reached) {
+  size_t live = gcrt_load(&gcrt_heap.live);
+  gcrt_store(&gcrt_heap.trigger, live + 1);
+  ck_assert(!gcrt_cycle_due());
+  gcrt_store(&gcrt_heap.trigger, live);
+  ck_assert(gcrt_cycle_due());
+}
+END_TEST
+
+static Suite *make_suite(void) {
+  Suite *suite = suite_create("cycle-pacer");
+  TCase *tests = test_case(suite, "pacer", 10);
+  tcase_add_test(tests, goal_follows_live_and_percent);
+  tcase_add_test(tests, off_has_no_goal);
+  tcase_add_test(tests, due_when_the_goal_is_reached);
+  return suite;
+}
+
+TEST_MAIN(make_suite)
