@@ -20,9 +20,10 @@ static void publish(struct gcrt_thread *thread, const struct gcrt_registers *reg
   thread->alternate = own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_stack_alternate();
 }
 
-/* RUNNING → PARKED, with these registers. A stop that has signalled this thread comes first: its handler interrupts this
- * wait, and leaves the registers of this place behind, so they are published again. A child of vfork runs on its
- * parent's record, and the parent, asleep until it is gone, will take no signal: it does not park. False: not parked. */
+/* RUNNING → PARKED, with these registers. A stop that has signalled this thread comes first: its handler interrupts
+ * this wait, and leaves the registers of this place behind, so they are published again. A child of vfork runs on its
+ * parent's record, and the parent, asleep until it is gone, will take no signal: it does not park. False: not parked.
+ */
 static bool park(struct gcrt_thread *thread, const struct gcrt_registers *registers) {
   for (;;) {
     publish(thread, registers);

@@ -10,10 +10,18 @@ START_TEST(goal_follows_live_and_percent) {
     int percent;
     uint64_t live, goal;
   } cases[] = {
-      {100, 0, 4 * MIB},          {100, 2 * MIB, 4 * MIB},       {100, 2 * MIB + 1, 4 * MIB + 2},
-      {100, 64 * MIB, 128 * MIB}, {50, 0, 2 * MIB},              {50, 64 * MIB, 96 * MIB},
-      {200, 0, 8 * MIB},          {200, 64 * MIB, 192 * MIB},    {0, 0, 0},
-      {0, 5 * MIB, 5 * MIB},      {400, 1000 * MIB, 5000 * MIB}, {100, UINT64_MAX / 2 + 1, UINT64_MAX},
+      {100, 0, 4 * MIB},
+      {100, 2 * MIB, 4 * MIB},
+      {100, 2 * MIB + 1, 4 * MIB + 2},
+      {100, 64 * MIB, 128 * MIB},
+      {50, 0, 2 * MIB},
+      {50, 64 * MIB, 96 * MIB},
+      {200, 0, 8 * MIB},
+      {200, 64 * MIB, 192 * MIB},
+      {0, 0, 0},
+      {0, 5 * MIB, 5 * MIB},
+      {400, 1000 * MIB, 5000 * MIB},
+      {100, UINT64_MAX / 2 + 1, UINT64_MAX},
       {1000000, UINT64_MAX, UINT64_MAX},
   };
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
