@@ -134,7 +134,7 @@ static bool in_a_window(const struct gcrt_place *place) {
   bool held = false;
   gcrt_lock(&gcrt_world.lock);
   for (const struct gcrt_thread *t = gcrt_world.threads; t && !held; t = t->next) {
-    held = t->cache && gcrt_cache_holds(t->cache, span->slot, place->pair, place->bit);
+    held = t->cache && gcrt_cache_holds(t->cache, span->slot, place->alloc, place->bit);
   }
   gcrt_unlock(&gcrt_world.lock);
   return held;

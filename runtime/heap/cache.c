@@ -82,15 +82,17 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
   struct gcrt_refill *refill = &cache->refill[slot];
   size_t first = gcrt_span_index(span);
   struct gcrt_chunk *chunk = &gcrt_heap.chunks[first];
-  struct gcrt_pair *pairs = &gcrt_heap.pairs[first * GCRT_PAIRS];
+  gcrt_word *allocs = &gcrt_heap.allocs[first * GCRT_WORDS];
   for (uint32_t i = refill->cursor; i * 64 < chunk->cells; i++) {
     uint64_t valid = gcrt_low_bits((unsigned)gcrt_min(64, chunk->cells - i * 64));
-    uint64_t mask = valid & ~gcrt_load_acquire(&pairs[i].alloc);
+    uint64_t mask = valid & ~gcrt_load_acquire(&allocs[i]);
     if (mask == 0) continue;
     mask = lowest_bits(mask, limit);
     refill->cursor = i;
     gcrt_set_bits(&span->windows, (size_t)1 << i);
-    gcrt_set_bits(&pairs[i].alloc, mask);
+    gcrt_set_bits(&allocs[i], mask);
+    gcrt_mark *marks = gcrt_span_marks(chunk) + i * 64;
+    gcrt_marks_store(marks, mask, gcrt_heap.white);
     unsigned count = gcrt_popcount(mask);
     gcrt_add(&span->used, count);
     gcrt_add(&gcrt_heap.live, (size_t)count * chunk->cell);
@@ -102,7 +104,8 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
     if (top > span->fresh) span->fresh = top;
     window->base = base;
     window->cell = chunk->cell;
-    window->pair = &pairs[i];
+    window->alloc = &allocs[i];
+    window->marks = marks;
     gcrt_store(&refill->taken, gcrt_load(&refill->taken) + count);
     window->mask = mask;
     return true;
@@ -142,7 +145,7 @@ void gcrt_cache_mark_unused(struct gcrt_cache *cache) {
   for (size_t i = 0; i < n; i++) {
     unsigned slot = cache->used[i];
     struct gcrt_window *window = &cache->windows[slot];
-    if (window->mask) gcrt_set_bits(&window->pair->mark, window->mask);
+    gcrt_marks_store(window->marks, window->mask, gcrt_black());
     struct gcrt_refill *refill = &cache->refill[slot];
     if (refill->span) refill->span->owned = false;
     refill->span = NULL;
@@ -155,14 +158,14 @@ void gcrt_cache_note_windows(const struct gcrt_cache *cache) {
   for (size_t i = 0; i < n; i++) {
     const struct gcrt_window *window = &cache->windows[cache->used[i]];
     if (window->mask == 0) continue;
-    size_t pair = (size_t)(window->pair - gcrt_heap.pairs);
-    gcrt_set_bits(&gcrt_heap.spans[pair / GCRT_PAIRS].windows, (size_t)1 << (pair % GCRT_PAIRS));
+    size_t word = (size_t)(window->alloc - gcrt_heap.allocs);
+    gcrt_set_bits(&gcrt_heap.spans[word / GCRT_WORDS].windows, (size_t)1 << (word % GCRT_WORDS));
   }
 }
 
-bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const struct gcrt_pair *pair, size_t bit) {
+bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const gcrt_word *alloc, size_t bit) {
   const volatile struct gcrt_window *window = &cache->windows[slot];
-  return window->pair == pair && (window->mask & bit) != 0;
+  return window->alloc == alloc && (window->mask & bit) != 0;
 }
 
 void gcrt_cache_count(const struct gcrt_cache *cache, uint64_t *counts) {
@@ -194,7 +197,8 @@ void gcrt_cache_retire(struct gcrt_cache *cache) {
     gcrt_add(&gcrt_heap_stats.retired[gcrt_slot_class(slot)], gcrt_load(&refill->taken) - unused);
     if (unused) {
       struct gcrt_span *span = &gcrt_heap.spans[gcrt_heap.chunks[gcrt_chunk_index(window->base)].first];
-      gcrt_clear_bits(&window->pair->alloc, window->mask);
+      gcrt_marks_store(window->marks, window->mask, 0);
+      gcrt_clear_bits(window->alloc, window->mask);
       window->mask = 0;
       gcrt_sub(&gcrt_heap.live, (size_t)unused * window->cell);
       gcrt_sub(&span->used, unused);

@@ -19,12 +19,13 @@ struct gcrt_window {
   uint64_t mask; /* unused cells, counted from base */
   uintptr_t base;
   size_t cell; /* bytes */
-  struct gcrt_pair *pair;
+  gcrt_word *alloc; /* the word of the window's cells */
+  gcrt_mark *marks; /* and their mark bytes */
 };
 
 struct gcrt_refill {
   struct gcrt_span *span; /* owned, or NULL */
-  uint32_t cursor;        /* pairs of the span before this one have no free cell */
+  uint32_t cursor;        /* alloc words of the span before this one have no free cell */
   uint32_t active;        /* the slot is in the list of slots ever used */
   gcrt_word taken;        /* cells ever moved into the window */
 };
@@ -79,7 +80,7 @@ void gcrt_cache_mark_unused(struct gcrt_cache *cache);
 void gcrt_cache_note_windows(const struct gcrt_cache *cache);
 
 /* Whether the cell lies unused in a window of this cache. A reading from another thread is a moment's truth. */
-bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const struct gcrt_pair *pair, size_t bit);
+bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const gcrt_word *alloc, size_t bit);
 
 /* Adds the cells handed to the program, by class, to counts[GCRT_CLASSES]. From any thread. */
 void gcrt_cache_count(const struct gcrt_cache *cache, uint64_t *counts);

@@ -38,7 +38,7 @@ enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place);
 bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
 
 /* sweep.c: with all threads stopped and the unused window cells marked. */
-/* Alloc bits become mark bits, mark bits are cleared, central lists are made anew, empty spans are freed;
+/* Frees what is white, makes the central lists anew and frees empty spans; black is white from now on;
  * gcrt_heap.live becomes what is left. Returns that. */
 size_t gcrt_heap_sweep(bool clobber);
 

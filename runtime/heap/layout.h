@@ -2,14 +2,15 @@
  *
  * The heap is one reservation cut into chunks of 64 KiB. A span is one or more chunks with cells of one size class and
  * one kind, or one large object. What the marker needs of a chunk is 16 bytes in a flat table; which cells are handed
- * out and which are marked stands in pairs of words out of line, so that neither marking nor sweeping writes into heap
- * memory.
+ * out stands in bits and which are marked in bytes (heap/marks.h), both out of line, so that neither marking nor sweeping
+ * writes into heap memory.
  *
  * Invariants (heap/verify.c walks them):
  *  - A chunk with cells == 0 is in no span: every lookup in it fails, as the index is never below 0.
  *  - All chunks of a span carry the same entry; `first` is the index of the span's first chunk.
- *  - Cell i of a span is bit i % 64 of pair i / 64 behind the first chunk; a span has at most 4096 cells.
- *  - A mark bit is only ever set where the alloc bit is. Between collections no mark bit is set.
+ *  - Cell i of a span is bit i % 64 of alloc word i / 64 of its first chunk, and mark byte i of that chunk; a span has at
+ *    most 4096 cells, and at most 1024 if a cell is 64 bytes or more.
+ *  - Between collections a mark byte is gcrt_heap.white where the alloc bit is set, and 0 elsewhere.
  *  - A cell whose alloc bit is clear is not handed out; one whose bit is set is an object or lies unused in the window
  *    of exactly one thread, and then it reads as zero.
  *  - An object that fills its cell to the last byte is in a span with GCRT_TIGHT, all others are not: a pointer one
@@ -20,12 +21,16 @@
 #include "base/atomics.h"
 #include "base/bits.h"
 #include "base/size_classes.h"
+#include "heap/marks.h"
 #include "sys/lock.h"
 
 enum {
   GCRT_CHUNK_SHIFT = 16,
   GCRT_CHUNK = 1 << GCRT_CHUNK_SHIFT, /* bytes */
-  GCRT_PAIRS = 64,                    /* pairs of bitmap words a chunk */
+  GCRT_WORDS = 64,                    /* alloc words of a chunk */
+  GCRT_MARKS_SHIFT = 10,              /* log2 of the mark bytes of a chunk with cells of 64 bytes or more */
+  GCRT_MARKS_SHIFT_FINE = 12,         /* and of one with smaller cells */
+  GCRT_FINE_CELL = 64,                /* bytes; cells below are fine */
   GCRT_HUGE_PAGE = 2 << 20,           /* bytes; the heap starts at a multiple */
 };
 
@@ -38,6 +43,8 @@ enum {
   GCRT_FLAG_UNCOLLECTABLE = 2,
   GCRT_FLAG_TIGHT = 4, /* every object fills its cell */
   GCRT_FLAG_LARGE = 8,
+  GCRT_FLAG_FINE_SHIFT = 4,
+  GCRT_FLAG_FINE = 1 << GCRT_FLAG_FINE_SHIFT, /* cells under GCRT_FINE_CELL bytes */
 };
 
 /* A slot is a class, a kind and whether the objects fill their cells: what a thread keeps a window of. */
@@ -60,16 +67,12 @@ struct gcrt_chunk {
 };
 _Static_assert(sizeof(struct gcrt_chunk) == 16, "the marker's table is indexed by shifts");
 
-struct gcrt_pair {
-  gcrt_word alloc, mark;
-};
-
 /* The rest of what a span is; entry i of the table belongs to the span whose first chunk is i.
  * `listed`, `owned` and the lists are under the central lock of the slot; used is atomic. */
 struct gcrt_span {
   struct gcrt_span *next; /* in the central list of its slot */
   size_t size;            /* bytes of a large object, as counted: whole pages */
-  gcrt_word windows;      /* bit i: pair i is, or lately was, the window of a thread */
+  gcrt_word windows;      /* bit i: alloc word i is, or lately was, the window of a thread */
   gcrt_word used;         /* cells whose alloc bit is set */
   gcrt_word chunks;       /* 0: not in use */
   uint32_t fresh;         /* cells from here on were never handed out and read as zero */
@@ -93,7 +96,9 @@ struct gcrt_heap {
   gcrt_word trigger; /* when live reaches it, the next refill collects */
 
   struct gcrt_chunk *chunks;
-  struct gcrt_pair *pairs;
+  gcrt_word *allocs;     /* [GCRT_WORDS] a chunk */
+  gcrt_mark *marks[2];   /* by GCRT_FLAG_FINE: tables of mark bytes */
+  unsigned white;        /* 1 or 2: the mark byte of an object that is not marked */
   struct gcrt_span *spans;
   struct gcrt_central *central; /* [GCRT_SLOTS] */
 
@@ -119,11 +124,22 @@ GCRT_INLINE uintptr_t gcrt_span_start(const struct gcrt_span *span) {
   return gcrt_chunk_address(gcrt_span_index(span));
 }
 
+/* The first mark byte of a span. */
+GCRT_INLINE gcrt_mark *gcrt_span_marks(const struct gcrt_chunk *chunk) {
+  unsigned fine = (chunk->flags >> GCRT_FLAG_FINE_SHIFT) & 1;
+  unsigned shift = GCRT_MARKS_SHIFT + (GCRT_MARKS_SHIFT_FINE - GCRT_MARKS_SHIFT) * fine;
+  return gcrt_heap.marks[fine] + ((size_t)chunk->first << shift);
+}
+
+/* The mark byte of an object that is marked, during a collection. */
+GCRT_INLINE unsigned gcrt_black(void) { return 3 - gcrt_heap.white; }
+
 /* Where an address lies. */
 struct gcrt_place {
   struct gcrt_chunk *chunk;
-  struct gcrt_pair *pair;
-  size_t bit;
+  gcrt_word *alloc;
+  gcrt_mark *mark;
+  size_t bit; /* in *alloc */
   uint32_t index;
 };
 
@@ -140,14 +156,15 @@ GCRT_INLINE bool gcrt_find_cell(uintptr_t address, struct gcrt_place *place) {
   if (index >= chunk->cells) return false;
   place->chunk = chunk;
   place->index = index;
-  place->pair = &gcrt_heap.pairs[first * GCRT_PAIRS + index / 64];
+  place->alloc = &gcrt_heap.allocs[first * GCRT_WORDS + index / 64];
+  place->mark = gcrt_span_marks(chunk) + index;
   place->bit = (size_t)1 << (index % 64);
   return true;
 }
 
 /* As above, for a cell that is handed out. */
 GCRT_INLINE bool gcrt_find(uintptr_t address, struct gcrt_place *place) {
-  return gcrt_find_cell(address, place) && (gcrt_load(&place->pair->alloc) & place->bit) != 0;
+  return gcrt_find_cell(address, place) && (gcrt_load(place->alloc) & place->bit) != 0;
 }
 
 GCRT_INLINE uintptr_t gcrt_place_start(const struct gcrt_place *place) {

@@ -14,7 +14,7 @@
 enum gcrt_object_state gcrt_object_at(const void *p, struct gcrt_place *place) {
   uintptr_t address = (uintptr_t)p;
   if (!gcrt_find_cell(address, place)) return gcrt_in_heap(address) ? GCRT_OBJECT_FREE : GCRT_OBJECT_FOREIGN;
-  if ((gcrt_load(&place->pair->alloc) & place->bit) == 0) return GCRT_OBJECT_FREE;
+  if ((gcrt_load(place->alloc) & place->bit) == 0) return GCRT_OBJECT_FREE;
   return gcrt_place_start(place) == address ? GCRT_OBJECT_OK : GCRT_OBJECT_INTERIOR;
 }
 
@@ -30,11 +30,11 @@ enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place) {
   return gcrt_slot_kind(gcrt_heap.spans[place->chunk->first].slot);
 }
 
-static bool take_alloc_bit(struct gcrt_pair *pair, size_t bit) {
+static bool take_alloc_bit(gcrt_word *alloc, size_t bit) {
   for (;;) {
-    size_t old = gcrt_load(&pair->alloc);
+    size_t old = gcrt_load(alloc);
     if ((old & bit) == 0) return false;
-    if (gcrt_cas_full(&pair->alloc, old, old & ~bit)) return true;
+    if (gcrt_cas_full(alloc, old, old & ~bit)) return true;
   }
 }
 
@@ -46,7 +46,9 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   uintptr_t start = gcrt_place_start(place);
   /* Clobbered while the cell is still taken: once the bit is clear, another thread may be handed it. */
   if (clobber) memset((void *)start, 0xdb, size);
-  if (!take_alloc_bit(place->pair, place->bit)) return false;
+  /* Before the bit, too: after it the byte belongs to whoever takes the cell. Twice freed, it is 0 already. */
+  *place->mark = 0;
+  if (!take_alloc_bit(place->alloc, place->bit)) return false;
   gcrt_add(&gcrt_heap_stats.frees[class], 1);
   if (large) gcrt_add(&gcrt_heap_stats.large_freed_bytes, size);
   gcrt_sub(&gcrt_heap.live, size);

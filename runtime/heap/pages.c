@@ -15,14 +15,14 @@ enum {
   HUGE_FROM = 1024, /* chunks: 64 MiB */
 };
 
-/* A large heap asks for huge pages, for itself and for its bitmaps: marking jumps, and most of what a jump costs is the
+/* A large heap asks for huge pages, for itself and for its mark bytes: marking jumps, and most of what a jump costs is the
  * translation of its address (docs/design/heap.md). A small one does without: they would make it larger. */
 static void advise(size_t first, size_t end) {
   if (end <= HUGE_FROM) return;
   first = gcrt_max(first, HUGE_FROM);
   gcrt_memory_huge((void *)gcrt_chunk_address(first), (end - first) * GCRT_CHUNK, true);
-  uintptr_t low = (uintptr_t)&gcrt_heap.pairs[first * GCRT_PAIRS];
-  uintptr_t high = (uintptr_t)&gcrt_heap.pairs[end * GCRT_PAIRS];
+  uintptr_t low = (uintptr_t)gcrt_heap.marks[0] + (first << GCRT_MARKS_SHIFT);
+  uintptr_t high = (uintptr_t)gcrt_heap.marks[0] + (end << GCRT_MARKS_SHIFT);
   /* Whole huge pages, ahead of use: a page is made huge when it is first touched, if all of it may be. */
   low = gcrt_align_down(low, GCRT_HUGE_PAGE);
   gcrt_memory_huge((void *)low, gcrt_align_up(high, GCRT_HUGE_PAGE) - low, true);

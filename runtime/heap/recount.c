@@ -13,7 +13,7 @@
 static size_t count_cells(size_t first, const struct gcrt_chunk *chunk) {
   size_t used = 0;
   for (size_t word = 0; word * 64 < chunk->cells; word++) {
-    used += gcrt_popcount(gcrt_load(&gcrt_heap.pairs[first * GCRT_PAIRS + word].alloc));
+    used += gcrt_popcount(gcrt_load(&gcrt_heap.allocs[first * GCRT_WORDS + word]));
   }
   return used;
 }

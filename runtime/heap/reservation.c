@@ -22,7 +22,8 @@ static void *reserve_table(size_t bytes) {
 
 /* Bytes of tables for each chunk of the reservation. */
 static size_t table_bytes(void) {
-  return sizeof(struct gcrt_chunk) + GCRT_PAIRS * sizeof(struct gcrt_pair) + sizeof(struct gcrt_span) + 1;
+  return sizeof(struct gcrt_chunk) + GCRT_WORDS * sizeof(gcrt_word) + ((size_t)1 << GCRT_MARKS_SHIFT) +
+         ((size_t)1 << GCRT_MARKS_SHIFT_FINE) + sizeof(struct gcrt_span) + 1;
 }
 
 void gcrt_heap_init(size_t bytes) {
@@ -42,7 +43,10 @@ void gcrt_heap_init(size_t bytes) {
   gcrt_heap.base = (uintptr_t)base;
   gcrt_heap.reserved = bytes;
   gcrt_heap.chunks = reserve_table(chunks * sizeof(struct gcrt_chunk));
-  gcrt_heap.pairs = reserve_table(chunks * GCRT_PAIRS * sizeof(struct gcrt_pair));
+  gcrt_heap.allocs = reserve_table(chunks * GCRT_WORDS * sizeof(gcrt_word));
+  gcrt_heap.marks[0] = reserve_table(chunks << GCRT_MARKS_SHIFT);
+  gcrt_heap.marks[1] = reserve_table(chunks << GCRT_MARKS_SHIFT_FINE);
+  gcrt_heap.white = 1;
   gcrt_heap.spans = reserve_table(chunks * sizeof(struct gcrt_span));
   gcrt_heap.central = reserve_table(GCRT_SLOTS * sizeof(struct gcrt_central));
   gcrt_heap.busy_map = reserve_table(chunks / 8);
@@ -63,7 +67,8 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
   usage->span_inuse = busy * sizeof(struct gcrt_span);
   usage->span_sys = gcrt_align_up(used * sizeof(struct gcrt_span), page);
   usage->tables_sys = gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
-                      gcrt_align_up(used * GCRT_PAIRS * sizeof(struct gcrt_pair), page) +
+                      gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
+                      gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
                       gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
                       2 * gcrt_align_up((used + 7) / 8, page);
 }

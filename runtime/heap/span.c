@@ -52,7 +52,7 @@ static struct gcrt_span *span_small(unsigned slot) {
       .magic = (uint32_t)(((UINT64_C(1) << 31) + units - 1) / units),
       .cells = (uint32_t)(chunks * GCRT_CHUNK / cell),
       .cell = (uint16_t)cell,
-      .flags = slot_flags(slot),
+      .flags = (uint8_t)(slot_flags(slot) | (cell < GCRT_FINE_CELL ? GCRT_FLAG_FINE : 0)),
       .class = (uint8_t) class,
   };
   return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells);
@@ -79,7 +79,8 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
   gcrt_add(&gcrt_heap.large_mallocs, 1);
   gcrt_add(&gcrt_heap.large_bytes, span->size);
   gcrt_add(&gcrt_heap.live, span->size);
-  gcrt_set_bits(&gcrt_heap.pairs[first * GCRT_PAIRS].alloc, 1);
+  *gcrt_span_marks(&entry) = (uint8_t)gcrt_heap.white;
+  gcrt_set_bits(&gcrt_heap.allocs[first * GCRT_WORDS], 1);
   return span;
 }
 

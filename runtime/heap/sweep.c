@@ -1,4 +1,4 @@
-/* The sweep: mark bits become alloc bits.
+/* The sweep: what is white goes, and white and black change places.
  *
  * It runs with every thread stopped and outside its critical sections, so no lock is held by anyone and none is taken
  * except the chunk allocator's, when a span ends. Nothing is written into heap memory unless `clobber` asks for it.
@@ -26,21 +26,20 @@ static void clobber_cells(uintptr_t base, size_t cell, uint64_t mask) {
 
 /* Cells left in the span. */
 static size_t flip(struct sweep *sweep, size_t first, const struct gcrt_chunk *chunk, size_t bytes) {
-  struct gcrt_pair *pairs = &gcrt_heap.pairs[first * GCRT_PAIRS];
+  gcrt_word *allocs = &gcrt_heap.allocs[first * GCRT_WORDS];
+  gcrt_mark *marks = gcrt_span_marks(chunk);
   size_t left = 0;
   size_t freed = 0;
   for (size_t i = 0; i * 64 < chunk->cells; i++) {
-    uint64_t alloc = gcrt_load(&pairs[i].alloc);
+    uint64_t alloc = gcrt_load(&allocs[i]);
     if (alloc == 0) continue;
-    uint64_t mark = gcrt_load(&pairs[i].mark);
-    uint64_t dead = alloc & ~mark;
-    gcrt_store(&pairs[i].alloc, mark);
-    gcrt_store(&pairs[i].mark, 0);
-    left += gcrt_popcount(mark);
+    uint64_t dead = gcrt_marks_with(marks + 64 * i, gcrt_heap.white);
+    left += gcrt_popcount(alloc) - gcrt_popcount(dead);
+    if (dead == 0) continue;
+    gcrt_store(&allocs[i], alloc & ~dead);
+    gcrt_marks_store(marks + 64 * i, dead, 0);
     freed += gcrt_popcount(dead);
-    if (sweep->clobber && dead) {
-      clobber_cells(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
-    }
+    if (sweep->clobber) clobber_cells(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
   }
   sweep->frees[chunk->class] += freed;
   sweep->live += left * bytes;
@@ -79,6 +78,7 @@ size_t gcrt_heap_sweep(bool clobber) {
     if (sweep.frees[class]) gcrt_add(&gcrt_heap_stats.frees[class], sweep.frees[class]);
   }
   gcrt_add(&gcrt_heap_stats.large_freed_bytes, sweep.large_freed_bytes);
+  gcrt_heap.white = gcrt_black();
   gcrt_store(&gcrt_heap.live, sweep.live);
   return sweep.live;
 }

@@ -8,10 +8,11 @@
 static size_t verify_span(size_t first) {
   const struct gcrt_span *span = &gcrt_heap.spans[first];
   const struct gcrt_chunk *chunk = &gcrt_heap.chunks[first];
-  const struct gcrt_pair *pairs = &gcrt_heap.pairs[first * GCRT_PAIRS];
+  const gcrt_word *allocs = &gcrt_heap.allocs[first * GCRT_WORDS];
+  const gcrt_mark *marks = gcrt_span_marks(chunk);
   bool large = (chunk->flags & GCRT_FLAG_LARGE) != 0;
   GCRT_CHECK(chunk->first == first && span->chunks > 0);
-  GCRT_CHECK(chunk->cells <= 64 * GCRT_PAIRS && span->fresh <= chunk->cells);
+  GCRT_CHECK(chunk->cells <= 64 * GCRT_WORDS && span->fresh <= chunk->cells);
   GCRT_CHECK(chunk->class == gcrt_slot_class(span->slot) && large == (chunk->class == 0));
   GCRT_CHECK(!(span->owned && span->listed));
   if (large) {
@@ -25,11 +26,13 @@ static size_t verify_span(size_t first) {
     GCRT_CHECK(gcrt_heap.busy_map[(first + i) / 64] >> ((first + i) % 64) & 1);
   }
   size_t used = 0;
-  for (size_t i = 0; i < GCRT_PAIRS; i++) {
-    size_t alloc = gcrt_load(&pairs[i].alloc);
+  for (size_t i = 0; i < GCRT_WORDS; i++) {
+    size_t alloc = gcrt_load(&allocs[i]);
     size_t valid = i * 64 < chunk->cells ? gcrt_low_bits((unsigned)gcrt_min(64, chunk->cells - i * 64)) : 0;
     GCRT_CHECK((alloc & ~valid) == 0);
-    GCRT_CHECK(gcrt_load(&pairs[i].mark) == 0);
+    if (i * 64 >= chunk->cells) continue;
+    GCRT_CHECK(gcrt_marks_with(marks + 64 * i, gcrt_heap.white) == alloc);
+    GCRT_CHECK(gcrt_marks_with(marks + 64 * i, gcrt_black()) == 0);
     used += gcrt_popcount(alloc);
   }
   GCRT_CHECK(used == gcrt_load(&span->used));

@@ -14,7 +14,7 @@
 #include <string.h>
 
 static struct {
-  gcrt_word *seen; /* as the pairs, without alloc */
+  gcrt_word *seen; /* bits, as the alloc words */
   uintptr_t *stack;
   size_t count, capacity;
 } check;
@@ -38,10 +38,10 @@ static void push(uintptr_t start) {
 static void reach(uintptr_t address, uintptr_t holder) {
   struct gcrt_place place;
   if (!gcrt_find(address, &place)) return;
-  gcrt_word *seen = &check.seen[place.pair - gcrt_heap.pairs];
+  gcrt_word *seen = &check.seen[place.alloc - gcrt_heap.allocs];
   if (gcrt_load(seen) & place.bit) return;
   gcrt_store(seen, gcrt_load(seen) | place.bit);
-  if ((gcrt_load(&place.pair->mark) & place.bit) == 0) {
+  if (*place.mark != gcrt_black()) {
     gcrt_fatal("checkmark: the object at %p (%zu bytes), held by the word at %p, is reachable and not marked",
                (void *)gcrt_place_start(&place), gcrt_place_size(&place), (void *)holder);
   }
@@ -88,8 +88,8 @@ static void reach_uncollectable(void) {
 }
 
 void gcrt_mark_check(const struct gcrt_root *roots, size_t count) {
-  size_t pairs = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK * GCRT_PAIRS;
-  size_t bytes = gcrt_align_up(pairs * sizeof(gcrt_word) + 1, gcrt_page_size());
+  size_t words = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK * GCRT_WORDS;
+  size_t bytes = gcrt_align_up(words * sizeof(gcrt_word) + 1, gcrt_page_size());
   check.seen = gcrt_memory_map(bytes);
   if (!check.seen) gcrt_fatal("checkmark: no memory for its bits (%zu bytes)", bytes);
   for (size_t i = 0; i < count; i++) {

@@ -1,8 +1,8 @@
 /* Marking: finding all that is reachable from the roots, with all mutators stopped.
  *
- * Tri-colour: white objects have no mark bit; grey ones have it and are in a queue, a stack or a block; black ones have
- * it and were scanned. A marker sets an object's bit before it becomes grey, and scans it exactly once, unless a mark
- * stack overflowed: then every marked object is scanned again until none is found white. At the end no black object
+ * Tri-colour: white objects have the white mark byte (heap/marks.h); grey ones have the black one and are in a queue,
+ * a stack or a block; black ones were scanned. A marker stores the byte before an object becomes grey. It is scanned once,
+ * or by each of two markers that met at it, unless a mark stack overflowed: then every marked object is scanned again until none is found white. At the end no black object
  * holds the address of a white one that is handed out. */
 #ifndef GCRT_MARK_MARK_H
 #define GCRT_MARK_MARK_H

@@ -1,6 +1,6 @@
 /* The mark loop.
  *
- * A word that points into the heap becomes a candidate: its mark word and its memory are prefetched, and it waits in a
+ * A word that points into the heap becomes a candidate: its mark byte and its memory are prefetched, and it waits in a
  * short queue until they have arrived. If the object is white then, it is marked and pushed on the mark stack; the
  * stack is emptied from the top, so an object is scanned while its memory is still in the cache. The mark bit is set
  * before the stack, so the stack never holds more entries than there are objects.
@@ -8,15 +8,14 @@
  * The queue is in the frame of the loop and the top of the stack in registers: nothing else points there, so the
  * compiler keeps them. Chunk entries stay in the cache. What was tried and what it cost is in docs/design/mark.md.
  *
- * Runs with the mutators stopped, on several threads at once; mark words are set by compare-and-swap unless the marker
- * is alone. Nothing is allocated but blocks. */
+ * Runs with the mutators stopped, on several threads at once, without an atomic operation for an object: two
+ * markers that meet at one both scan it (heap/marks.h). Nothing is allocated but blocks. */
 #include "mark/marker.h"
 
 #include "base/report.h"
 
 struct candidate {
-  struct gcrt_pair *pair;
-  size_t bit;
+  gcrt_mark *mark;
   uintptr_t start; /* 1 is added if the object is not scanned */
 };
 
@@ -28,6 +27,7 @@ struct loop {
   uintptr_t *entries; /* of the top block; NULL: there is none */
   size_t count;
   uint32_t head, waiting;
+  unsigned white;
   bool alone;
   struct candidate candidates[GCRT_CANDIDATES];
 };
@@ -40,6 +40,7 @@ static void loop_start(struct loop *loop, struct gcrt_marker *marker) {
   loop->count = marker->block ? marker->block->count : GCRT_BLOCK_ENTRIES;
   loop->head = 0;
   loop->waiting = 0;
+  loop->white = gcrt_heap.white;
   loop->alone = marker->alone;
 }
 
@@ -93,18 +94,16 @@ GCRT_COLD static void share_half(struct loop *loop) {
   loop->count = rest;
 }
 
-/* Sets the mark bit; false if it was set, or if the cell is not handed out. */
-GCRT_INLINE bool set_mark(const struct loop *loop, struct gcrt_pair *pair, size_t bit) {
-  size_t mark = gcrt_load(&pair->mark);
-  if ((mark & bit) || (gcrt_load(&pair->alloc) & bit) == 0) return false;
-  if (!loop->alone) return gcrt_set_bits(&pair->mark, bit);
-  gcrt_store(&pair->mark, mark | bit);
+/* Marks an object; false if it is marked, or if the cell is not handed out. */
+GCRT_INLINE bool set_mark(const struct loop *loop, gcrt_mark *mark) {
+  if (*mark != loop->white) return false;
+  *mark = (uint8_t)(3 - loop->white);
   return true;
 }
 
 /* A candidate whose memory has arrived. */
 GCRT_INLINE void settle(struct loop *loop, const struct candidate *candidate) {
-  if (!set_mark(loop, candidate->pair, candidate->bit) || (candidate->start & 1)) return;
+  if (!set_mark(loop, candidate->mark) || (candidate->start & 1)) return;
   if (GCRT_UNLIKELY(loop->count == GCRT_BLOCK_ENTRIES) && !next_block(loop)) return;
   loop->entries[loop->count++] = candidate->start;
 }
@@ -114,7 +113,7 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   struct gcrt_place place;
   if (!gcrt_find_cell(address, &place)) return;
   uintptr_t start = gcrt_place_start(&place);
-  GCRT_PREFETCH(place.pair);
+  GCRT_PREFETCH_WRITE(place.mark);
   GCRT_PREFETCH(start);
   struct candidate *slot = &loop->candidates[loop->head++ % GCRT_CANDIDATES];
   if (loop->waiting == GCRT_CANDIDATES) {
@@ -122,8 +121,7 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   } else {
     loop->waiting++;
   }
-  slot->pair = place.pair;
-  slot->bit = place.bit;
+  slot->mark = place.mark;
   slot->start = start | (place.chunk->flags & GCRT_FLAG_NOSCAN);
 }
 _Static_assert(GCRT_FLAG_NOSCAN == 1, "add_candidate puts the flag into the lowest bit of an address");
@@ -165,7 +163,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
       /* Straight on to the scan: a list has never more than one candidate, and each step would go through the stack. */
       uint32_t oldest = loop->head - loop->waiting--;
       struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
-      if (set_mark(loop, candidate.pair, candidate.bit) && !(candidate.start & 1)) scan_object(loop, candidate.start);
+      if (set_mark(loop, candidate.mark) && !(candidate.start & 1)) scan_object(loop, candidate.start);
     } else if (!previous_block(loop)) {
       break;
     }

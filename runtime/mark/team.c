@@ -111,9 +111,9 @@ static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
     if (chunk->cells == 0 || chunk->first != i) continue;
     bool wanted = team.rescan ? !(chunk->flags & GCRT_FLAG_NOSCAN) : (chunk->flags & GCRT_FLAG_UNCOLLECTABLE) != 0;
     if (!wanted) continue;
-    struct gcrt_pair *pairs = &gcrt_heap.pairs[i * GCRT_PAIRS];
+    gcrt_mark *marks = gcrt_span_marks(chunk);
     for (size_t word = 0; word * 64 < chunk->cells; word++) {
-      uint64_t cells = team.rescan ? gcrt_load(&pairs[word].mark) : gcrt_load(&pairs[word].alloc);
+      uint64_t cells = gcrt_marks_with(marks + 64 * word, team.rescan ? gcrt_black() : gcrt_heap.white);
       uintptr_t start = gcrt_chunk_address(i) + word * 64 * chunk->cell;
       if (team.rescan) {
         gcrt_marker_rescan(marker, start, chunk->cell, cells);

@@ -96,12 +96,12 @@ START_TEST(a_window_holds_what_it_has_not_handed_out) {
   char *cell = take_cell(cache, slot);
   struct gcrt_place place;
   ck_assert(gcrt_find((uintptr_t)cell, &place));
-  ck_assert(!gcrt_cache_holds(cache, slot, place.pair, place.bit));
+  ck_assert(!gcrt_cache_holds(cache, slot, place.alloc, place.bit));
   ck_assert(gcrt_find((uintptr_t)cell + 64, &place));
-  ck_assert(gcrt_cache_holds(cache, slot, place.pair, place.bit));
-  ck_assert(!gcrt_cache_holds(cache, slot + 1, place.pair, place.bit));
+  ck_assert(gcrt_cache_holds(cache, slot, place.alloc, place.bit));
+  ck_assert(!gcrt_cache_holds(cache, slot + 1, place.alloc, place.bit));
   ck_assert_ptr_eq(take_cell(cache, slot), cell + 64);
-  ck_assert(!gcrt_cache_holds(cache, slot, place.pair, place.bit));
+  ck_assert(!gcrt_cache_holds(cache, slot, place.alloc, place.bit));
   ck_assert(gcrt_heap.spans[place.chunk->first].windows & 1);
 }
 END_TEST

@@ -85,7 +85,7 @@ START_TEST(every_address_finds_its_cell) {
     if (!found) continue;
     size_t index = offset / cell;
     TEST_REQUIRE(place.index == index && gcrt_place_start(&place) == start + index * cell, "offset %zu", offset);
-    TEST_REQUIRE(place.pair == &gcrt_heap.pairs[gcrt_span_index(span) * GCRT_PAIRS + index / 64]);
+    TEST_REQUIRE(place.alloc == &gcrt_heap.allocs[gcrt_span_index(span) * GCRT_WORDS + index / 64]);
     TEST_REQUIRE(place.bit == (size_t)1 << (index % 64) && gcrt_place_size(&place) == cell);
   }
 }

@@ -172,15 +172,19 @@ static void make_breakable(void) {
 }
 
 static struct gcrt_chunk *chunk_of(struct gcrt_span *span) { return &gcrt_heap.chunks[gcrt_span_index(span)]; }
-static struct gcrt_pair *pair_of(struct gcrt_span *span, size_t i) {
-  return &gcrt_heap.pairs[gcrt_span_index(span) * GCRT_PAIRS + i];
+static gcrt_word *alloc_of(struct gcrt_span *span, size_t i) {
+  return &gcrt_heap.allocs[gcrt_span_index(span) * GCRT_WORDS + i];
+}
+
+static gcrt_mark *marks_of(struct gcrt_span *span) {
+  return gcrt_span_marks(&gcrt_heap.chunks[gcrt_span_index(span)]);
 }
 
 static void break_nothing(void) {}
-static void break_mark(void) { pair_of(small_span, 0)->mark = 1; }
-static void break_mark_behind(void) { pair_of(large_span, 9)->mark = 1; }
-static void break_alloc(void) { pair_of(small_span, 2)->alloc ^= 4; }
-static void break_alloc_behind_the_cells(void) { pair_of(listed_span, 1)->alloc = 1; }
+static void break_mark(void) { marks_of(small_span)[0] = (uint8_t)gcrt_black(); }
+static void break_mark_behind(void) { marks_of(large_span)[9] = (uint8_t)gcrt_black(); }
+static void break_alloc(void) { *alloc_of(small_span, 2) ^= 4; }
+static void break_alloc_behind_the_cells(void) { *alloc_of(listed_span, 1) = 1; }
 static void break_used(void) { small_span->used++; }
 static void break_live(void) { gcrt_heap.live += 16; }
 static void break_busy(void) { gcrt_heap.busy--; }

@@ -1,0 +1,53 @@
+/* Mark bytes: one for every cell, beside the alloc bits.
+ *
+ * A marker that finds an object white stores one byte: no atomic operation, as no other cell shares the byte. Two markers
+ * that find the same object in the same moment both scan it, which costs time and nothing else. Mark bits, set by
+ * compare-and-swap, made two markers hardly faster than one (docs/design/mark.md).
+ *
+ * Between collections the byte of a cell is gcrt_heap.white (1 or 2) if its alloc bit is set, and 0 if it is not. Marking
+ * stores the other value; the sweep stores 0 where white is left, and then the two values change their meaning, so what
+ * survives need not be touched. */
+#ifndef GCRT_HEAP_MARKS_H
+#define GCRT_HEAP_MARKS_H
+
+#include <stdint.h>
+#include <string.h>
+
+/* A relaxed atomic access for the compiler and for the processor: a byte. */
+typedef volatile uint8_t gcrt_mark;
+
+/* Bytes 0 or 1 for the eight low bits, in order of memory. */
+static inline uint64_t gcrt_marks_spread(uint64_t bits) {
+  uint64_t x = bits & 0xff;
+  x = (x | x << 28) & UINT64_C(0x0000000f0000000f);
+  x = (x | x << 14) & UINT64_C(0x0003000300030003);
+  return (x | x << 7) & UINT64_C(0x0101010101010101);
+}
+
+/* The reverse: bytes are 0 or 1. */
+static inline uint64_t gcrt_marks_gather(uint64_t bytes) { return (bytes * UINT64_C(0x0102040810204080)) >> 56; }
+
+/* Which of the 64 bytes have this value, 1 or 2; all are 0, 1 or 2. */
+static inline uint64_t gcrt_marks_with(const gcrt_mark *marks, unsigned value) {
+  uint64_t mask = 0;
+  for (unsigned group = 0; group < 8; group++) {
+    uint64_t bytes;
+    memcpy(&bytes, (const void *)(marks + 8 * group), sizeof bytes);
+    mask |= gcrt_marks_gather((bytes >> (value - 1)) & UINT64_C(0x0101010101010101)) << (8 * group);
+  }
+  return mask;
+}
+
+/* Stores a value into the bytes of `mask`, and touches no other: they may be changing. */
+static inline void gcrt_marks_store(gcrt_mark *marks, uint64_t mask, unsigned value) {
+  for (unsigned group = 0; group < 8 && mask; group++, mask >>= 8, marks += 8) {
+    uint64_t bits = mask & 0xff;
+    if (bits == 0xff) {
+      memset((void *)marks, (int)value, 8);
+    } else {
+      for (; bits; bits &= bits - 1) marks[__builtin_ctzll(bits)] = (uint8_t)value;
+    }
+  }
+}
+
+#endif
