@@ -34,7 +34,7 @@ GCRT_COLD static void initialise(void) {
   gcrt_tls_init();
   gcrt_heap_init((size_t)gcrt_options.heap_reserve);
   gcrt_loader_exclude(&gcrt_heap, &gcrt_heap + 1);
-  gcrt_world_hooks.end = end_of_thread;
+  gcrt_world_hooks = (struct gcrt_world_hooks){.end = end_of_thread, .last = gcrt_mark_stop_helpers};
   gcrt_world_init();
   size_t members = (size_t)gcrt_options.markers;
   gcrt_mark_init((unsigned)(members ? members : gcrt_min(gcrt_cpu_count(), MARKERS_BY_DEFAULT)));

@@ -16,6 +16,7 @@
 #include "mark/mark.h"
 #include "sys/clock.h"
 #include "sys/loader.h"
+#include "sys/signal.h"
 #include "world/roots.h"
 
 void (*gcrt_cycle_listener)(const struct gcrt_cycle_report *report);
@@ -84,12 +85,21 @@ static void collect_stopped(struct gcrt_cycle_report *report) {
 static void collect(enum gcrt_cycle_reason reason) {
   struct gcrt_cycle_report report = {.number = ++cycle.number, .reason = reason};
   gcrt_lock(&gcrt_world.lock);
+  /* Only now: while this thread waited for locks, it may have been stopped by another collection, which leaves the
+   * registers of that place behind. And without signals: a handler of the program could move a pointer past the marker.
+   */
+  sigset_t signals;
+  gcrt_signal_block_all(&signals);
+  gcrt_registers_save(&gcrt_self->registers);
+  gcrt_self->frame = (struct gcrt_bounds){0, 0};
+  gcrt_self->alternate = gcrt_stack_alternate();
   report.begin = gcrt_clock_monotonic();
   report.stopping_ns = gcrt_world_stop();
   collect_stopped(&report);
   report.end = gcrt_clock_monotonic();
   gcrt_world_resume();
   gcrt_unlock(&gcrt_world.lock);
+  gcrt_signal_restore(&signals);
   report.end_realtime = gcrt_clock_realtime();
   if (gcrt_cycle_listener) gcrt_cycle_listener(&report);
 }
@@ -129,8 +139,6 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
   gcrt_mark_start_helpers(members_for(gcrt_load(&gcrt_heap.live)));
   enter();
-  gcrt_registers_save(&gcrt_self->registers);
-  gcrt_self->alternate = gcrt_stack_alternate();
   gcrt_loader_call(collect_as_requested, &request);
   leave();
   return request.collected;

@@ -165,7 +165,13 @@ void gcrt_cache_note_windows(const struct gcrt_cache *cache) {
 
 bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const gcrt_word *alloc, size_t bit) {
   const volatile struct gcrt_window *window = &cache->windows[slot];
-  return window->alloc == alloc && (window->mask & bit) != 0;
+  for (;;) {
+    size_t before = gcrt_load_acquire(&cache->activity);
+    bool held = window->alloc == alloc && (window->mask & bit) != 0;
+    gcrt_fence();
+    if (before % 2 == 0 && gcrt_load(&cache->activity) == before) return held;
+    gcrt_thread_yield();
+  }
 }
 
 void gcrt_cache_count(const struct gcrt_cache *cache, uint64_t *counts) {

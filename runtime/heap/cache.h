@@ -18,7 +18,7 @@ enum { GCRT_WINDOW_BYTES = 8192, GCRT_TABLE_MAX = 1024 };
 struct gcrt_window {
   uint64_t mask; /* unused cells, counted from base */
   uintptr_t base;
-  size_t cell; /* bytes */
+  size_t cell;      /* bytes */
   gcrt_word *alloc; /* the word of the window's cells */
   gcrt_mark *marks; /* and their mark bytes */
 };

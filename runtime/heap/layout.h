@@ -2,14 +2,14 @@
  *
  * The heap is one reservation cut into chunks of 64 KiB. A span is one or more chunks with cells of one size class and
  * one kind, or one large object. What the marker needs of a chunk is 16 bytes in a flat table; which cells are handed
- * out stands in bits and which are marked in bytes (heap/marks.h), both out of line, so that neither marking nor sweeping
- * writes into heap memory.
+ * out stands in bits and which are marked in bytes (heap/marks.h), both out of line, so that neither marking nor
+ * sweeping writes into heap memory.
  *
  * Invariants (heap/verify.c walks them):
  *  - A chunk with cells == 0 is in no span: every lookup in it fails, as the index is never below 0.
  *  - All chunks of a span carry the same entry; `first` is the index of the span's first chunk.
- *  - Cell i of a span is bit i % 64 of alloc word i / 64 of its first chunk, and mark byte i of that chunk; a span has at
- *    most 4096 cells, and at most 1024 if a cell is 64 bytes or more.
+ *  - Cell i of a span is bit i % 64 of alloc word i / 64 of its first chunk, and mark byte i of that chunk; a span has
+ * at most 4096 cells, and at most 1024 if a cell is 64 bytes or more.
  *  - Between collections a mark byte is gcrt_heap.white where the alloc bit is set, and 0 elsewhere.
  *  - A cell whose alloc bit is clear is not handed out; one whose bit is set is an object or lies unused in the window
  *    of exactly one thread, and then it reads as zero.
@@ -96,9 +96,9 @@ struct gcrt_heap {
   gcrt_word trigger; /* when live reaches it, the next refill collects */
 
   struct gcrt_chunk *chunks;
-  gcrt_word *allocs;     /* [GCRT_WORDS] a chunk */
-  gcrt_mark *marks[2];   /* by GCRT_FLAG_FINE: tables of mark bytes */
-  unsigned white;        /* 1 or 2: the mark byte of an object that is not marked */
+  gcrt_word *allocs;   /* [GCRT_WORDS] a chunk */
+  gcrt_mark *marks[2]; /* by GCRT_FLAG_FINE: tables of mark bytes */
+  unsigned white;      /* 1 or 2: the mark byte of an object that is not marked */
   struct gcrt_span *spans;
   struct gcrt_central *central; /* [GCRT_SLOTS] */
 

@@ -1,12 +1,12 @@
 /* Mark bytes: one for every cell, beside the alloc bits.
  *
- * A marker that finds an object white stores one byte: no atomic operation, as no other cell shares the byte. Two markers
- * that find the same object in the same moment both scan it, which costs time and nothing else. Mark bits, set by
- * compare-and-swap, made two markers hardly faster than one (docs/design/mark.md).
+ * A marker that finds an object white stores one byte: no atomic operation, as no other cell shares the byte. Two
+ * markers that find the same object in the same moment both scan it, which costs time and nothing else. Mark bits, set
+ * by compare-and-swap, made two markers hardly faster than one (docs/design/mark.md).
  *
- * Between collections the byte of a cell is gcrt_heap.white (1 or 2) if its alloc bit is set, and 0 if it is not. Marking
- * stores the other value; the sweep stores 0 where white is left, and then the two values change their meaning, so what
- * survives need not be touched. */
+ * Between collections the byte of a cell is gcrt_heap.white (1 or 2) if its alloc bit is set, and 0 if it is not.
+ * Marking stores the other value; the sweep stores 0 where white is left, and then the two values change their meaning,
+ * so what survives need not be touched. */
 #ifndef GCRT_HEAP_MARKS_H
 #define GCRT_HEAP_MARKS_H
 

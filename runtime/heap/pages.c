@@ -15,8 +15,8 @@ enum {
   HUGE_FROM = 1024, /* chunks: 64 MiB */
 };
 
-/* A large heap asks for huge pages, for itself and for its mark bytes: marking jumps, and most of what a jump costs is the
- * translation of its address (docs/design/heap.md). A small one does without: they would make it larger. */
+/* A large heap asks for huge pages, for itself and for its mark bytes: marking jumps, and most of what a jump costs is
+ * the translation of its address (docs/design/heap.md). A small one does without: they would make it larger. */
 static void advise(size_t first, size_t end) {
   if (end <= HUGE_FROM) return;
   first = gcrt_max(first, HUGE_FROM);

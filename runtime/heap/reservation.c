@@ -14,43 +14,63 @@
 struct gcrt_heap gcrt_heap;
 struct gcrt_heap_stats gcrt_heap_stats;
 
-static void *reserve_table(size_t bytes) {
-  void *table = gcrt_memory_map(gcrt_align_up(bytes, gcrt_page_size()));
-  if (!table) gcrt_fatal("cannot reserve %zu bytes of address space for the heap's tables", bytes);
-  return table;
+/* A table: where its address is kept, its bytes for each chunk, its chunks for each byte, its bytes in all. */
+struct table {
+  void **address;
+  size_t each, chunks_a_byte, fixed;
+};
+
+static const struct table tables[] = {
+    {(void **)&gcrt_heap.chunks, .each = sizeof(struct gcrt_chunk)},
+    {(void **)&gcrt_heap.allocs, .each = GCRT_WORDS * sizeof(gcrt_word)},
+    {(void **)&gcrt_heap.marks[0], .each = 1 << GCRT_MARKS_SHIFT},
+    {(void **)&gcrt_heap.marks[1], .each = 1 << GCRT_MARKS_SHIFT_FINE},
+    {(void **)&gcrt_heap.spans, .each = sizeof(struct gcrt_span)},
+    {(void **)&gcrt_heap.busy_map, .chunks_a_byte = 8},
+    {(void **)&gcrt_heap.dirty_map, .chunks_a_byte = 8},
+    {(void **)&gcrt_heap.central, .fixed = GCRT_SLOTS * sizeof(struct gcrt_central)},
+};
+
+static size_t table_size(const struct table *table, size_t chunks) {
+  size_t bytes = table->fixed + table->each * chunks;
+  if (table->chunks_a_byte) bytes += chunks / table->chunks_a_byte;
+  return gcrt_align_up(bytes, gcrt_page_size());
 }
 
-/* Bytes of tables for each chunk of the reservation. */
-static size_t table_bytes(void) {
-  return sizeof(struct gcrt_chunk) + GCRT_WORDS * sizeof(gcrt_word) + ((size_t)1 << GCRT_MARKS_SHIFT) +
-         ((size_t)1 << GCRT_MARKS_SHIFT_FINE) + sizeof(struct gcrt_span) + 1;
+/* All tables, or none. */
+static bool take_tables(size_t chunks) {
+  for (size_t i = 0; i < GCRT_COUNT(tables); i++) {
+    *tables[i].address = gcrt_memory_map(table_size(&tables[i], chunks));
+    if (*tables[i].address) continue;
+    while (i-- > 0) gcrt_memory_unmap(*tables[i].address, table_size(&tables[i], chunks));
+    return false;
+  }
+  return true;
+}
+
+/* The address space and its tables. RLIMIT_DATA and strict overcommit count the tables, RLIMIT_AS counts both. */
+static bool take(size_t bytes) {
+  void *base = gcrt_memory_reserve(bytes, GCRT_HUGE_PAGE);
+  if (!base) return false;
+  if (!take_tables(bytes / GCRT_CHUNK)) {
+    gcrt_memory_unmap(base, bytes);
+    return false;
+  }
+  gcrt_heap.base = (uintptr_t)base;
+  gcrt_heap.reserved = bytes;
+  return true;
 }
 
 void gcrt_heap_init(size_t bytes) {
   size_t minimum = (size_t)16 * GCRT_CHUNK;
   size_t left = gcrt_memory_address_space_left();
   if (left != SIZE_MAX && left / 2 < bytes) bytes = left / 2;
-  void *base = NULL;
-  for (;;) {
+  for (;; bytes /= 2) {
     bytes = gcrt_align_down(bytes, (size_t)64 * GCRT_CHUNK);
     if (bytes < minimum) gcrt_fatal("cannot reserve address space for the heap: %zu bytes are left", left);
-    base = gcrt_memory_reserve(bytes, GCRT_HUGE_PAGE);
-    if (base) break;
-    bytes /= 2;
+    if (take(bytes)) break;
   }
-  size_t chunks = bytes / GCRT_CHUNK;
-  GCRT_CHECK(table_bytes() < GCRT_CHUNK / 8);
-  gcrt_heap.base = (uintptr_t)base;
-  gcrt_heap.reserved = bytes;
-  gcrt_heap.chunks = reserve_table(chunks * sizeof(struct gcrt_chunk));
-  gcrt_heap.allocs = reserve_table(chunks * GCRT_WORDS * sizeof(gcrt_word));
-  gcrt_heap.marks[0] = reserve_table(chunks << GCRT_MARKS_SHIFT);
-  gcrt_heap.marks[1] = reserve_table(chunks << GCRT_MARKS_SHIFT_FINE);
   gcrt_heap.white = 1;
-  gcrt_heap.spans = reserve_table(chunks * sizeof(struct gcrt_span));
-  gcrt_heap.central = reserve_table(GCRT_SLOTS * sizeof(struct gcrt_central));
-  gcrt_heap.busy_map = reserve_table(chunks / 8);
-  gcrt_heap.dirty_map = reserve_table(chunks / 8);
   gcrt_store(&gcrt_heap.trigger, SIZE_MAX);
   gcrt_cache_init_table();
 }
@@ -66,11 +86,10 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
   size_t used = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   usage->span_inuse = busy * sizeof(struct gcrt_span);
   usage->span_sys = gcrt_align_up(used * sizeof(struct gcrt_span), page);
-  usage->tables_sys = gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
-                      gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
-                      gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
-                      gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
-                      2 * gcrt_align_up((used + 7) / 8, page);
+  usage->tables_sys =
+      gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
+      gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) + gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
+      gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) + 2 * gcrt_align_up((used + 7) / 8, page);
 }
 
 void gcrt_heap_lock_all(void) {

@@ -1,9 +1,9 @@
 /* Marking: finding all that is reachable from the roots, with all mutators stopped.
  *
  * Tri-colour: white objects have the white mark byte (heap/marks.h); grey ones have the black one and are in a queue,
- * a stack or a block; black ones were scanned. A marker stores the byte before an object becomes grey. It is scanned once,
- * or by each of two markers that met at it, unless a mark stack overflowed: then every marked object is scanned again until none is found white. At the end no black object
- * holds the address of a white one that is handed out. */
+ * a stack or a block; black ones were scanned. A marker stores the byte before an object becomes grey. It is scanned
+ * once, or by each of two markers that met at it, unless a mark stack overflowed: then every marked object is scanned
+ * again until none is found white. At the end no black object holds the address of a white one that is handed out. */
 #ifndef GCRT_MARK_MARK_H
 #define GCRT_MARK_MARK_H
 
@@ -25,6 +25,10 @@ unsigned gcrt_mark_members(void);
 /* Starts the threads of so many members, if they do not run yet. Before the stop and outside the loader's lock, as
  * starting a thread may wait for a thread that loads a library; the caller counts as parked meanwhile. */
 void gcrt_mark_start_helpers(unsigned members);
+
+/* Ends them; a later gcrt_mark_start_helpers starts new ones. No marking is under way, and no other thread starts one.
+ */
+void gcrt_mark_stop_helpers(void);
 
 /* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);

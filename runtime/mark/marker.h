@@ -15,6 +15,7 @@ enum {
 struct gcrt_marker {
   struct gcrt_block *block; /* the top of the mark stack; NULL before the first push */
   bool alone;               /* no other marker runs */
+  size_t seen;              /* the last job its thread has looked at */
   struct gcrt_deque deque;  /* the rest of the stack: full blocks */
 };
 

@@ -194,14 +194,14 @@ static void work_as(struct gcrt_marker *marker) {
 static void helper(void *argument) {
   struct gcrt_marker *marker = argument;
   unsigned self = (unsigned)(marker - team.markers);
-  size_t seen = 0;
   for (;;) {
     size_t job = gcrt_load_acquire(&team.job);
-    if (job == seen) {
-      gcrt_futex_wait(&team.job, (uint32_t)seen, -1);
+    if (job == marker->seen) {
+      gcrt_futex_wait(&team.job, (uint32_t)job, -1);
       continue;
     }
-    seen = job;
+    marker->seen = job;
+    if ((job & 0xff) == 0) return;
     if (self >= (job & 0xff)) continue;
     work_as(marker);
     if (gcrt_add_full(&team.working, (size_t)-1) == 1) gcrt_futex_wake(&team.working, 1);
@@ -212,6 +212,7 @@ static void helper(void *argument) {
 static void start_helpers(size_t members) {
   GCRT_PARK_SCOPE(park);
   for (size_t started = gcrt_load(&team.started); started + 1 < members; started++) {
+    team.markers[started + 1].seen = gcrt_load(&team.job);
     if (!gcrt_thread_start(helper, &team.markers[started + 1], "gcrt-marker")) return;
     gcrt_store_release(&team.started, started + 1);
   }
@@ -224,16 +225,23 @@ void gcrt_mark_start_helpers(unsigned members) {
   gcrt_unlock(&team.starting);
 }
 
+/* The number of a job and its members, as a futex sees them: 24 bits and 8. */
+static void publish_job(unsigned members) {
+  size_t number = ((gcrt_load(&team.job) >> 8) + 1) & 0xffffff;
+  gcrt_store_release(&team.job, number << 8 | members);
+  gcrt_futex_wake(&team.job, INT32_MAX);
+}
+
+void gcrt_mark_stop_helpers(void) {
+  gcrt_store(&team.started, 0);
+  publish_job(0);
+}
+
 static void run_job(unsigned members) {
   team.active = members;
   gcrt_store(&team.idle, 0);
   gcrt_store(&team.working, members - 1);
-  if (members > 1) {
-    /* The count is seen by a futex as 32 bits: 24 bits of job numbers and the members. */
-    size_t number = ((gcrt_load(&team.job) >> 8) + 1) & 0xffffff;
-    gcrt_store_release(&team.job, number << 8 | members);
-    gcrt_futex_wake(&team.job, INT32_MAX);
-  }
+  if (members > 1) publish_job(members);
   work_as(&team.markers[0]);
   size_t left;
   while ((left = gcrt_load_acquire(&team.working)) != 0) gcrt_futex_wait(&team.working, (uint32_t)left, -1);
@@ -286,5 +294,4 @@ void gcrt_mark_after_fork(void) {
   gcrt_lock_reset(&team.starting);
   gcrt_lock_reset(&team.lock);
   gcrt_block_reset_lock();
-  gcrt_store(&team.job, 0);
 }

@@ -2,8 +2,9 @@
  *
  * A signal stops a thread between any two instructions, and compilers build pairs of pointers in vector registers
  * before they store both at once: for that moment the vector register may be the only place that holds them. So vector
- * registers are read, too: on x86-64 the 128-bit ones and the upper halves of the 256-bit ones, on aarch64 v0 to v31.
- * Async-signal-safe: reads the signal frame and writes the record. */
+ * registers are read, too: on x86-64 the 128-bit ones and the upper halves of the 256-bit ones, on aarch64 v0 to v31;
+ * and the whole frame that the kernel saved is a range to search, which holds all others. Async-signal-safe: reads the
+ * signal frame and writes the record. */
 #include "sys/registers.h"
 #include "base/bits.h"
 
@@ -21,7 +22,14 @@ static void append(struct gcrt_registers *r, const void *words, size_t bytes) {
 
 /* The signal frame's floating-point area is the processor's XSAVE image in its standard form: the upper halves of the
  * 256-bit registers stand at byte 576, and the kernel writes which parts are there into the reserved bytes. */
-enum { FRAME_MAGIC_AT = 464, FRAME_FEATURES_AT = 472, FRAME_SIZE_AT = 480, UPPER_HALVES_AT = 576, UPPER_HALVES = 256 };
+enum {
+  FRAME_MAGIC_AT = 464,
+  FRAME_EXTENT_AT = 468,
+  FRAME_FEATURES_AT = 472,
+  FRAME_SIZE_AT = 480,
+  UPPER_HALVES_AT = 576,
+  UPPER_HALVES = 256
+};
 #define FRAME_MAGIC 0x46505853U
 #define FEATURE_UPPER_HALVES UINT64_C(4)
 
@@ -45,9 +53,27 @@ void gcrt_registers_of_context(struct gcrt_registers *r, const void *context) {
   if (machine->fpregs) append_vectors(r, (const char *)machine->fpregs);
 }
 
+void gcrt_frame_of_context(uintptr_t *low, uintptr_t *high, const void *context) {
+  const char *frame = (const char *)((const ucontext_t *)context)->uc_mcontext.fpregs;
+  *low = (uintptr_t)context;
+  *high = *low + sizeof(ucontext_t);
+  if (!frame) return;
+  uint32_t magic, extent;
+  memcpy(&magic, frame + FRAME_MAGIC_AT, sizeof magic);
+  memcpy(&extent, frame + FRAME_EXTENT_AT, sizeof extent);
+  uintptr_t end = (uintptr_t)frame + (magic == FRAME_MAGIC ? extent : sizeof(struct _libc_fpstate));
+  if (end > *high) *high = end;
+}
+
 #elif defined(__aarch64__)
 
 #include <asm/sigcontext.h>
+
+/* All but what a scalable vector longer than the reserved area holds. */
+void gcrt_frame_of_context(uintptr_t *low, uintptr_t *high, const void *context) {
+  *low = (uintptr_t)context;
+  *high = *low + sizeof(ucontext_t);
+}
 
 void gcrt_registers_of_context(struct gcrt_registers *r, const void *context) {
   const mcontext_t *machine = &((const ucontext_t *)context)->uc_mcontext;

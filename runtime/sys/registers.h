@@ -45,6 +45,10 @@ static inline __attribute__((always_inline)) void gcrt_registers_save(struct gcr
  * Async-signal-safe. */
 void gcrt_registers_of_context(struct gcrt_registers *r, const void *context);
 
+/* The memory in which the kernel saved an interrupted context: all registers, also those that no ucontext_t names (wide
+ * vectors, in the middle of a copy). [*low, *high), for the handler to search. Async-signal-safe. */
+void gcrt_frame_of_context(uintptr_t *low, uintptr_t *high, const void *context);
+
 /* A hint that the thread spins. */
 static inline void gcrt_cpu_relax(void) {
 #if defined(__x86_64__)

@@ -79,9 +79,19 @@ static int create_blocked(struct start *start, pthread_t *handle, const pthread_
   return error;
 }
 
+/* ThreadSanitizer starts a thread of its own through here, with all signals blocked past the interposed functions; in
+ * the child of a fork before the library's locks are reset. It touches no objects and must not be waited for. */
+static bool of_sanitizer(const pthread_attr_t *attributes) {
+  if (!GCRT_TSAN_BUILD || attributes) return false;
+  sigset_t mask;
+  gcrt_signal_block_all(&mask);
+  gcrt_signal_restore(&mask);
+  return sigismember(&mask, gcrt_stop_signal) == 1;
+}
+
 GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attributes,
                                void *(*function)(void *), void *restrict argument) {
-  if (!gcrt_stop_signal) return gcrt_real(pthread_create)(handle, attributes, function, argument);
+  if (!gcrt_stop_signal || of_sanitizer(attributes)) return gcrt_real(pthread_create)(handle, attributes, function, argument);
   int state = PTHREAD_CREATE_JOINABLE;
   if (attributes) pthread_attr_getdetachstate(attributes, &state);
   struct start *start = prepare(argument, state == PTHREAD_CREATE_DETACHED);

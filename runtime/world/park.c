@@ -16,22 +16,9 @@ static void publish(struct gcrt_thread *thread, const struct gcrt_registers *reg
   thread->registers.sp = registers->sp;
   thread->registers.count = registers->count;
   memcpy(thread->registers.values, registers->values, registers->count * sizeof registers->values[0]);
+  thread->frame = (struct gcrt_bounds){0, 0};
   bool own = registers->sp - thread->stack.low < thread->stack.high - thread->stack.low;
   thread->alternate = own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_stack_alternate();
-}
-
-/* RUNNING → PARKED, with these registers. A stop that has signalled this thread comes first: its handler interrupts
- * this wait, and leaves the registers of this place behind, so they are published again. A child of vfork runs on its
- * parent's record, and the parent, asleep until it is gone, will take no signal: it does not park. False: not parked.
- */
-static bool park(struct gcrt_thread *thread, const struct gcrt_registers *registers) {
-  for (;;) {
-    publish(thread, registers);
-    if (gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) return true;
-    if (gcrt_thread_id() != thread->tid) return false;
-    if (gcrt_load(&thread->state) == GCRT_DEFERRED) gcrt_stop_deferred(thread);
-    gcrt_futex_wait(&thread->state, GCRT_SIGNALLED, -1);
-  }
 }
 
 /* PARKED → RUNNING, after a stop that holds the thread. */
@@ -39,6 +26,28 @@ static void unpark(struct gcrt_thread *thread) {
   while (!gcrt_cas_full(&thread->state, GCRT_PARKED, GCRT_RUNNING)) {
     gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
     gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
+  }
+}
+
+/* RUNNING → PARKED, with these registers. A stop that has signalled this thread comes first: its handler interrupts
+ * this wait. A stop that came and went between publishing and parking left the registers of this function behind, which
+ * are right only until it returns: then all is done again. A child of vfork runs on its parent's record, and the
+ * parent, asleep until it is gone, will take no signal: it does not park. False: not parked. */
+static bool park(struct gcrt_thread *thread, const struct gcrt_registers *registers) {
+  for (;;) {
+    size_t stops = thread->stops;
+    gcrt_signal_fence();
+    publish(thread, registers);
+    gcrt_signal_fence();
+    if (gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) {
+      gcrt_signal_fence();
+      if (thread->stops == stops) return true;
+      unpark(thread);
+      continue;
+    }
+    if (gcrt_thread_id() != thread->tid) return false;
+    if (gcrt_load(&thread->state) == GCRT_DEFERRED) gcrt_stop_deferred(thread);
+    gcrt_futex_wait(&thread->state, GCRT_SIGNALLED, -1);
   }
 }
 

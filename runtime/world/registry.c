@@ -155,7 +155,7 @@ void gcrt_thread_detach_self(void) {
   gcrt_lock(&gcrt_world.lock);
   gcrt_world_hooks.end(thread);
   gcrt_self = NULL;
-  gcrt_world.count--;
+  if (--gcrt_world.count == 0) gcrt_world_hooks.last();
   gcrt_store_release(&thread->state, GCRT_ENDED);
   free_if_done(thread);
   gcrt_unlock(&gcrt_world.lock);

@@ -77,22 +77,26 @@ static bool add_from(const struct gcrt_thread *thread, uintptr_t sp) {
 
 /* All of the thread's own stack that is mapped. */
 static void add_whole(const struct gcrt_thread *thread) {
-  uintptr_t low = gcrt_stack_mapped_low(thread->stack.low, thread->stack.high);
+  /* Only the initial thread's stack grows; all others are mapped from end to end. */
+  uintptr_t low = thread->stack.low;
+  if (thread->tid == gcrt_process_id()) low = gcrt_stack_mapped_low(low, thread->stack.high);
+  if (low >= thread->stack.high)
+    gcrt_fatal("thread %d: its stack cannot be read, and it runs on another one", thread->tid);
   add(low, thread->stack.high, GCRT_ROOT_STACK);
 }
 
 static void add_stacks(const struct gcrt_thread *thread) {
   uintptr_t sp = thread->registers.sp;
-  /* First, as an alternate stack may be an array on the thread's own. */
+  /* Its own last, as an alternate or a registered stack may be an array on it. */
   if (inside(sp, thread->alternate.low, thread->alternate.high)) {
     add(sp, thread->alternate.high, GCRT_ROOT_STACK);
     if (!thread->interrupted_sp || !add_from(thread, thread->interrupted_sp) || registered(thread->interrupted_sp)) {
       add_whole(thread);
     }
-  } else if (inside(sp, thread->stack.low, thread->stack.high)) {
-    add(sp, thread->stack.high, GCRT_ROOT_STACK);
   } else if (registered(sp)) {
     add_whole(thread);
+  } else if (inside(sp, thread->stack.low, thread->stack.high)) {
+    add(sp, thread->stack.high, GCRT_ROOT_STACK);
   } else {
     gcrt_fatal("thread %d runs on a stack that is not known (stack pointer %p): see gc_stack_register", thread->tid,
                (void *)sp);
@@ -142,6 +146,7 @@ static void add_thread(const struct gcrt_thread *thread) {
   if (!thread->started || gcrt_load(&thread->state) == GCRT_ENDED) return;
   const uintptr_t *values = thread->registers.values;
   add((uintptr_t)values, (uintptr_t)(values + thread->registers.count), GCRT_ROOT_STACK);
+  add(thread->frame.low, thread->frame.high, GCRT_ROOT_STACK);
   add_stacks(thread);
   add_thread_local(thread);
   if (thread->specific) {

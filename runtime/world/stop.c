@@ -37,7 +37,9 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
       gcrt_store(&thread->state, GCRT_DEFERRED);
     } else {
       gcrt_registers_of_context(&thread->registers, context);
+      gcrt_frame_of_context(&thread->frame.low, &thread->frame.high, context);
       thread->alternate = gcrt_stack_alternate();
+      thread->stops++;
       stay(thread);
     }
   }
@@ -46,9 +48,17 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
 
 GCRT_NOINLINE void gcrt_stop_deferred(struct gcrt_thread *thread) {
   int error = errno;
-  gcrt_registers_save(&thread->registers);
-  thread->alternate = gcrt_stack_alternate();
-  stay(thread);
+  /* As in the handler: a handler of the program that ran meanwhile could move a pointer past the marker. */
+  sigset_t old;
+  gcrt_signal_block_all(&old);
+  if (gcrt_load(&thread->state) == GCRT_DEFERRED) {
+    gcrt_registers_save(&thread->registers);
+    thread->frame = (struct gcrt_bounds){0, 0};
+    thread->alternate = gcrt_stack_alternate();
+    thread->stops++;
+    stay(thread);
+  }
+  gcrt_signal_restore(&old);
   errno = error;
 }
 

@@ -47,6 +47,8 @@ struct gcrt_thread {
   size_t stress;            /* allocations until the next collection that GCRT_STRESS asks for */
 
   struct gcrt_registers registers;
+  struct gcrt_bounds frame;     /* of the stop signal, where the kernel saved all other registers; empty if none */
+  size_t stops;                 /* how often a stop has written `registers` */
   uintptr_t interrupted_sp;     /* of the frame under a handler of the program that runs on an alternate stack, or 0 */
   struct gcrt_bounds stack;     /* its own; empty before it runs */
   struct gcrt_bounds alternate; /* read when it stops, as a program may change it at any time */
@@ -82,6 +84,7 @@ extern __thread struct gcrt_thread *gcrt_self __attribute__((tls_model("initial-
 /* What the world must tell the heap: it does not know it. Set once at initialisation. */
 struct gcrt_world_hooks {
   void (*end)(struct gcrt_thread *thread); /* the thread ends: take its cache apart. Under gcrt_world.lock */
+  void (*last)(void); /* the last thread ended: those of the library would keep the process. Under gcrt_world.lock */
 };
 extern struct gcrt_world_hooks gcrt_world_hooks;
 

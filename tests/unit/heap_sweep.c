@@ -176,9 +176,7 @@ static gcrt_word *alloc_of(struct gcrt_span *span, size_t i) {
   return &gcrt_heap.allocs[gcrt_span_index(span) * GCRT_WORDS + i];
 }
 
-static gcrt_mark *marks_of(struct gcrt_span *span) {
-  return gcrt_span_marks(&gcrt_heap.chunks[gcrt_span_index(span)]);
-}
+static gcrt_mark *marks_of(struct gcrt_span *span) { return gcrt_span_marks(&gcrt_heap.chunks[gcrt_span_index(span)]); }
 
 static void break_nothing(void) {}
 static void break_mark(void) { marks_of(small_span)[0] = (uint8_t)gcrt_black(); }
