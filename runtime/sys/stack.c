@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 /* Set by the dynamic loader (or the start code of a static program) to the first frame of the initial thread. */
@@ -154,20 +155,42 @@ struct gcrt_bounds gcrt_stack_alternate(void) {
   return bounds;
 }
 
+/* By /proc/self/maps, which a full table of descriptors or a missing /proc keeps away. */
+static uintptr_t mapped_low_by_maps(uintptr_t low, uintptr_t high) {
+  struct maps_reader reader;
+  uintptr_t run_start = 0, run_end = 0;
+  if (!maps_open(&reader)) return high;
+  struct mapping mapping;
+  while (next_mapping(&reader, &mapping) && mapping.start < high) {
+    if (!mapping.readable) continue; /* leaves a gap, so the run starts anew */
+    if (mapping.start != run_end) run_start = mapping.start;
+    run_end = mapping.end;
+  }
+  maps_close(&reader);
+  return run_end >= high ? gcrt_max(run_start, low) : high;
+}
+
+/* By reading a byte of each page through the kernel, which a system-call filter may refuse; high: it does. */
+static uintptr_t mapped_low_by_reading(uintptr_t low, uintptr_t high) {
+  size_t page = gcrt_page_size();
+  uintptr_t at = gcrt_align_up(high, page);
+  while (at > low) {
+    char byte;
+    struct iovec here = {&byte, 1}, there = {(void *)(at - page), 1};
+    /* syscall() passes on whole words: an int's upper half would be whatever was there. */
+    if (syscall(SYS_process_vm_readv, syscall(SYS_getpid), &here, 1UL, &there, 1UL, 0UL) != 1) {
+      if (errno == EFAULT) break;
+      return high;
+    }
+    at -= page;
+  }
+  return gcrt_min(gcrt_max(at, low), high);
+}
+
 uintptr_t gcrt_stack_mapped_low(uintptr_t low, uintptr_t high) {
   int saved = errno;
-  struct maps_reader reader;
-  uintptr_t result = high, run_start = 0, run_end = 0;
-  if (maps_open(&reader)) {
-    struct mapping mapping;
-    while (next_mapping(&reader, &mapping) && mapping.start < high) {
-      if (!mapping.readable) continue; /* leaves a gap, so the run starts anew */
-      if (mapping.start != run_end) run_start = mapping.start;
-      run_end = mapping.end;
-    }
-    maps_close(&reader);
-    if (run_end >= high) result = gcrt_max(run_start, low);
-  }
+  uintptr_t result = mapped_low_by_reading(low, high);
+  if (result == high) result = mapped_low_by_maps(low, high);
   errno = saved;
   return result;
 }
