@@ -53,6 +53,8 @@ static void *allocate_large(struct gcrt_thread *thread, size_t size, size_t alig
   struct gcrt_span *span = gcrt_span_large(size, alignment, kind);
   void *object = span ? (void *)gcrt_span_start(span) : NULL;
   gcrt_gate_exit(thread);
+  /* In a register or on the stack at whatever point of the exit a stop came. */
+  __asm__ volatile("" : "+r"(object) : : "memory");
   return object;
 }
 
@@ -194,12 +196,17 @@ GCRT_EXPORT void *gc_realloc(void *p, size_t size) {
   return moved;
 }
 
+/* The object around p; false if there is none. */
+static bool find_object(const void *p, struct gcrt_place *place) {
+  return gcrt_find((uintptr_t)p, place) && !in_a_window(place);
+}
+
 GCRT_EXPORT size_t gc_usable_size(const void *p) {
   struct gcrt_place place;
-  return gcrt_find((uintptr_t)p, &place) ? gcrt_object_usable(&place) : 0;
+  return find_object(p, &place) ? gcrt_object_usable(&place) : 0;
 }
 
 GCRT_EXPORT void *gc_base(const void *p) {
   struct gcrt_place place;
-  return gcrt_find((uintptr_t)p, &place) ? (void *)gcrt_place_start(&place) : NULL;
+  return find_object(p, &place) ? (void *)gcrt_place_start(&place) : NULL;
 }

@@ -19,7 +19,7 @@
 #include "sys/signal.h"
 #include "world/roots.h"
 
-void (*gcrt_cycle_listener)(const struct gcrt_cycle_report *report);
+struct gcrt_cycle_listener gcrt_cycle_listener;
 
 /* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
 enum { BYTES_PER_MARKER = 2 << 20, FORK_PATIENCE_NS = 1000000000 };
@@ -98,10 +98,11 @@ static void collect(enum gcrt_cycle_reason reason) {
   collect_stopped(&report);
   report.end = gcrt_clock_monotonic();
   gcrt_world_resume();
+  report.end_realtime = gcrt_clock_realtime();
+  if (gcrt_cycle_listener.count) gcrt_cycle_listener.count(&report);
   gcrt_unlock(&gcrt_world.lock);
   gcrt_signal_restore(&signals);
-  report.end_realtime = gcrt_clock_realtime();
-  if (gcrt_cycle_listener) gcrt_cycle_listener(&report);
+  if (gcrt_cycle_listener.tell) gcrt_cycle_listener.tell(&report);
 }
 
 struct request {

@@ -31,8 +31,12 @@ struct gcrt_cycle_report {
   enum gcrt_cycle_reason reason;
 };
 
-/* Hears of every collection when it has ended: the program runs again, the cycle's lock is held. May not allocate. */
-extern void (*gcrt_cycle_listener)(const struct gcrt_cycle_report *report);
+/* Who hears of every collection when it has ended and the program runs again. May not allocate. */
+struct gcrt_cycle_listener {
+  void (*count)(const struct gcrt_cycle_report *report); /* under gcrt_world.lock, with which metrics are read; short */
+  void (*tell)(const struct gcrt_cycle_report *report);  /* then, under the cycle's lock; may write to a file */
+};
+extern struct gcrt_cycle_listener gcrt_cycle_listener;
 
 /* cycle.c */
 /* Collects. The calling thread must be known, outside critical sections, and may hold no lock of the library's. Returns

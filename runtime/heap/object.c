@@ -54,7 +54,10 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   gcrt_sub(&gcrt_heap.live, size);
   size_t left = gcrt_sub(&span->used, 1) - 1;
   if (large) {
+    struct gcrt_lock *lock = &gcrt_heap.central[span->slot].lock;
+    gcrt_lock(lock);
     gcrt_span_destroy(span);
+    gcrt_unlock(lock);
   } else if (!span->listed || left == 0) {
     gcrt_central_freed(span);
   }

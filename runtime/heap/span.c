@@ -9,9 +9,12 @@
 #include "base/report.h"
 #include "base/tsan.h"
 #include "heap/heap.h"
+#include "sys/memory.h"
+
+#include <string.h>
 
 /* Bytes; large objects are counted in these steps, as what is not touched is not resident. */
-enum { LARGE_ROUNDING = 4096 };
+enum { LARGE_ROUNDING = 4096, ZERO_BY_HAND = 4 << 20 };
 
 static uint8_t slot_flags(unsigned slot) {
   static const uint8_t of_kind[GCRT_KINDS] = {
@@ -58,29 +61,43 @@ static struct gcrt_span *span_small(unsigned slot) {
   return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells);
 }
 
+/* Zeroes memory that was used before. The caller cannot be stopped meanwhile, so what is very large goes back to the
+ * operating system instead, and comes zeroed, page by page, when it is touched. */
+static void zero_large(uintptr_t start, size_t bytes) {
+  if (bytes < ZERO_BY_HAND) {
+    memset((void *)start, 0, bytes);
+  } else {
+    gcrt_memory_release((void *)start, gcrt_align_up(bytes, gcrt_page_size()));
+  }
+}
+
 struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind) {
   size_t chunks = size / GCRT_CHUNK + (size % GCRT_CHUNK != 0);
-  size_t align_chunks = gcrt_max(1, alignment / GCRT_CHUNK);
-  bool zeroed;
   if (chunks > gcrt_heap.reserved / GCRT_CHUNK) return NULL;
-  size_t first = gcrt_pages_take(chunks, align_chunks, &zeroed);
-  if (first == SIZE_MAX) return NULL;
   size_t bytes = gcrt_align_up(size, LARGE_ROUNDING);
-  bool tight = bytes % GCRT_CHUNK == 0;
-  unsigned slot = gcrt_slot_of(0, kind, tight);
-  struct gcrt_chunk entry = {
-      .first = (uint32_t)first, .cells = 1, .flags = (uint8_t)(slot_flags(slot) | GCRT_FLAG_LARGE)};
-  /* Used from now on, also if this thread gets no further: the child of a fork may find it so. */
-  struct gcrt_span *span = span_enter(first, chunks, &entry, slot, 1);
-  span->size = bytes;
+  unsigned slot = gcrt_slot_of(0, kind, bytes % GCRT_CHUNK == 0);
+  struct gcrt_central *central = &gcrt_heap.central[slot];
+  bool zeroed;
+  /* The lock has nothing to guard but the child of a fork, which finds the span made or not. */
+  gcrt_lock(&central->lock);
+  struct gcrt_span *span = NULL;
+  size_t first = gcrt_pages_take(chunks, gcrt_max(1, alignment / GCRT_CHUNK), &zeroed);
+  if (first != SIZE_MAX) {
+    struct gcrt_chunk entry = {
+        .first = (uint32_t)first, .cells = 1, .flags = (uint8_t)(slot_flags(slot) | GCRT_FLAG_LARGE)};
+    span = span_enter(first, chunks, &entry, slot, 1);
+    span->size = bytes;
+    gcrt_store(&span->used, 1);
+    gcrt_add(&gcrt_heap.large_mallocs, 1);
+    gcrt_add(&gcrt_heap.large_bytes, bytes);
+    gcrt_add(&gcrt_heap.live, bytes);
+    *gcrt_span_marks(&entry) = (uint8_t)gcrt_heap.white;
+    gcrt_set_bits(&gcrt_heap.allocs[first * GCRT_WORDS], 1);
+  }
+  gcrt_unlock(&central->lock);
+  if (!span) return NULL;
   gcrt_tsan_new_memory(gcrt_chunk_address(first), chunks * GCRT_CHUNK);
-  if (!zeroed) __builtin_memset((void *)gcrt_chunk_address(first), 0, span->size);
-  gcrt_store(&span->used, 1);
-  gcrt_add(&gcrt_heap.large_mallocs, 1);
-  gcrt_add(&gcrt_heap.large_bytes, span->size);
-  gcrt_add(&gcrt_heap.live, span->size);
-  *gcrt_span_marks(&entry) = (uint8_t)gcrt_heap.white;
-  gcrt_set_bits(&gcrt_heap.allocs[first * GCRT_WORDS], 1);
+  if (!zeroed) zero_large(gcrt_chunk_address(first), bytes);
   return span;
 }
 

@@ -7,6 +7,8 @@
 #include "sys/lock.h"
 #include "sys/memory.h"
 
+enum { BATCH = 32 }; /* blocks that are mapped at once */
+
 static struct {
   struct gcrt_lock lock;
   struct gcrt_block *free;
@@ -15,15 +17,31 @@ static struct {
   size_t bound;
 } pool;
 
+/* Under the lock: maps some blocks at once, as each mapping is a system call in a stop. One is returned, the others go
+ * to the list. */
+static struct gcrt_block *map_blocks(void) {
+  size_t mapped = gcrt_load(&pool.mapped);
+  if (mapped >= pool.bound) return NULL;
+  size_t count = gcrt_min(BATCH, pool.bound - mapped);
+  struct gcrt_block *blocks = gcrt_memory_map(count * sizeof *blocks);
+  if (!blocks) return NULL;
+  gcrt_store(&pool.mapped, mapped + count);
+  for (size_t i = 1; i < count; i++) {
+    blocks[i].next = pool.free;
+    pool.free = &blocks[i];
+  }
+  pool.free_count += count - 1;
+  return blocks;
+}
+
 struct gcrt_block *gcrt_block_take(void) {
   gcrt_lock(&pool.lock);
   struct gcrt_block *block = pool.free;
   if (block) {
     pool.free = block->next;
     pool.free_count--;
-  } else if (gcrt_load(&pool.mapped) < pool.bound) {
-    block = gcrt_memory_map(sizeof *block);
-    if (block) gcrt_store(&pool.mapped, gcrt_load(&pool.mapped) + 1);
+  } else {
+    block = map_blocks();
   }
   gcrt_unlock(&pool.lock);
   if (block) block->count = 0;
@@ -38,7 +56,10 @@ void gcrt_block_give(struct gcrt_block *block) {
   gcrt_unlock(&pool.lock);
 }
 
-void gcrt_block_bound(size_t blocks) { pool.bound = blocks; }
+void gcrt_block_bound(size_t blocks) {
+  pool.bound = blocks;
+  gcrt_block_trim(blocks);
+}
 
 size_t gcrt_block_memory(void) { return gcrt_load(&pool.mapped) * sizeof(struct gcrt_block); }
 

@@ -24,6 +24,7 @@ struct loop {
   struct gcrt_marker *marker;
   uintptr_t base;
   size_t used;
+  const struct gcrt_chunk *chunks;
   uintptr_t *entries; /* of the top block; NULL: there is none */
   size_t count;
   uint32_t head, waiting;
@@ -36,6 +37,7 @@ static void loop_start(struct loop *loop, struct gcrt_marker *marker) {
   loop->marker = marker;
   loop->base = gcrt_heap.base;
   loop->used = gcrt_load(&gcrt_heap.used);
+  loop->chunks = gcrt_heap.chunks;
   loop->entries = marker->block ? marker->block->entries : NULL;
   loop->count = marker->block ? marker->block->count : GCRT_BLOCK_ENTRIES;
   loop->head = 0;
@@ -110,10 +112,15 @@ GCRT_INLINE void settle(struct loop *loop, const struct candidate *candidate) {
 
 /* The address is in the heap. */
 GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
-  struct gcrt_place place;
-  if (!gcrt_find_cell(address, &place)) return;
-  uintptr_t start = gcrt_place_start(&place);
-  GCRT_PREFETCH_WRITE(place.mark);
+  /* gcrt_find_cell, without what the loop knows already. */
+  size_t offset = address - loop->base;
+  const struct gcrt_chunk *chunk = &loop->chunks[offset >> GCRT_CHUNK_SHIFT];
+  size_t first = chunk->first;
+  uint32_t index = (uint32_t)(((offset - (first << GCRT_CHUNK_SHIFT)) / GCRT_GRANULE * chunk->magic) >> 31);
+  if (index >= chunk->cells) return;
+  gcrt_mark *mark = gcrt_span_marks(chunk) + index;
+  uintptr_t start = loop->base + (first << GCRT_CHUNK_SHIFT) + (size_t)index * chunk->cell;
+  GCRT_PREFETCH_WRITE(mark);
   GCRT_PREFETCH(start);
   struct candidate *slot = &loop->candidates[loop->head++ % GCRT_CANDIDATES];
   if (loop->waiting == GCRT_CANDIDATES) {
@@ -121,8 +128,8 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   } else {
     loop->waiting++;
   }
-  slot->mark = place.mark;
-  slot->start = start | (place.chunk->flags & GCRT_FLAG_NOSCAN);
+  slot->mark = mark;
+  slot->start = start | (chunk->flags & GCRT_FLAG_NOSCAN);
 }
 _Static_assert(GCRT_FLAG_NOSCAN == 1, "add_candidate puts the flag into the lowest bit of an address");
 
@@ -142,7 +149,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_NOINLINE static void scan_large(struct loop *loop
 }
 
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_object(struct loop *loop, uintptr_t start) {
-  size_t cell = gcrt_heap.chunks[gcrt_chunk_index(start)].cell;
+  size_t cell = loop->chunks[(start - loop->base) >> GCRT_CHUNK_SHIFT].cell;
   if (GCRT_LIKELY(cell)) {
     scan(loop, start, start + cell);
   } else {
@@ -154,7 +161,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_object(struct loop *loop, uintpt
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
   for (;;) {
     if (GCRT_LIKELY(loop->entries && loop->count)) {
-      if (GCRT_UNLIKELY(!loop->alone && gcrt_team_hungry() && loop->count >= 16) &&
+      if (GCRT_UNLIKELY(loop->count >= 16 && !loop->alone && gcrt_load(&gcrt_team_idle) != 0) &&
           gcrt_deque_empty(&loop->marker->deque)) {
         share_half(loop);
       }
@@ -196,7 +203,7 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, stru
   for (uintptr_t at = range.start; at < range.end; at += GCRT_WORD_BYTES) {
     uintptr_t value = *(const volatile uintptr_t *)at;
     if (value - loop.base > loop.used) continue;
-    add_candidate(&loop, value);
+    if (value - loop.base < loop.used) add_candidate(&loop, value);
     if (value % GCRT_GRANULE == 0) visit_ending_at(&loop, value);
   }
   drain(&loop);

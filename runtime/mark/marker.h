@@ -34,8 +34,8 @@ void gcrt_marker_block(struct gcrt_marker *marker, struct gcrt_block *block);
 void gcrt_marker_finish(struct gcrt_marker *marker);
 
 /* team.c, for marker.c */
-/* Another marker has nothing to do. */
-bool gcrt_team_hungry(void);
+/* Markers that have nothing to do. */
+extern gcrt_word gcrt_team_idle;
 void gcrt_team_overflowed(void);
 /* Shares what is left of a large object. False: there is no room, scan it yourself. */
 bool gcrt_team_share(struct gcrt_range range);

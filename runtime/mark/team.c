@@ -26,7 +26,7 @@ static struct {
   struct gcrt_lock starting; /* held by the thread that starts helpers; nobody waits for it */
   gcrt_word started;         /* helpers that run */
   size_t block_limit;        /* set by tests */
-  gcrt_word job, working, idle, overflowed, overflows, cpu_ns;
+  gcrt_word job, working, overflowed, overflows, cpu_ns;
   unsigned active; /* members of the job that runs */
 
   struct gcrt_lock lock;
@@ -40,7 +40,7 @@ static struct {
   gcrt_word sources; /* 0: roots, spans and shared ranges are all taken */
 } team;
 
-bool gcrt_team_hungry(void) { return gcrt_load(&team.idle) != 0; }
+gcrt_word gcrt_team_idle;
 
 void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
 
@@ -162,11 +162,11 @@ static bool work_in_sight(void) {
 
 /* Waits until there is work again (true) or all members are idle (false). */
 static bool wait_for_work(void) {
-  gcrt_add_full(&team.idle, 1);
+  gcrt_add_full(&gcrt_team_idle, 1);
   for (unsigned turn = 0;; turn++) {
-    if (gcrt_load_acquire(&team.idle) == team.active) return false;
+    if (gcrt_load_acquire(&gcrt_team_idle) == team.active) return false;
     if (work_in_sight()) {
-      gcrt_add_full(&team.idle, (size_t)-1);
+      gcrt_add_full(&gcrt_team_idle, (size_t)-1);
       return true;
     }
     gcrt_cpu_relax();
@@ -239,7 +239,7 @@ void gcrt_mark_stop_helpers(void) {
 
 static void run_job(unsigned members) {
   team.active = members;
-  gcrt_store(&team.idle, 0);
+  gcrt_store(&gcrt_team_idle, 0);
   gcrt_store(&team.working, members - 1);
   if (members > 1) publish_job(members);
   work_as(&team.markers[0]);

@@ -37,7 +37,7 @@ static double cpu_fraction(void) {
   return available ? (double)observed.gc_cpu / (double)available : 0;
 }
 
-static void on_cycle(const struct gcrt_cycle_report *report) {
+static void count_cycle(const struct gcrt_cycle_report *report) {
   gcrt_lock(&observed.lock);
   uint64_t pause = report->end - report->begin;
   observed.pause_ns[observed.cycles % RUNTIME_METRICS_PAUSES] = pause;
@@ -50,15 +50,17 @@ static void on_cycle(const struct gcrt_cycle_report *report) {
   observed.last_gc = report->end_realtime;
   observed.stack_scan = report->stack_bytes;
   observed.globals_scan = report->global_bytes;
-  double fraction = cpu_fraction();
   gcrt_unlock(&observed.lock);
-  if (gcrt_options.debug.gctrace) gcrt_gctrace_line(report, fraction, report->begin - observed.start);
+}
+
+static void tell_cycle(const struct gcrt_cycle_report *report) {
+  if (gcrt_options.debug.gctrace) gcrt_gctrace_line(report, cpu_fraction(), report->begin - observed.start);
 }
 
 void gcrt_observe_init(void) {
   observed.start = gcrt_clock_monotonic();
   observed.cpus = gcrt_cpu_count();
-  gcrt_cycle_listener = on_cycle;
+  gcrt_cycle_listener = (struct gcrt_cycle_listener){count_cycle, tell_cycle};
 }
 
 uint64_t gcrt_metrics_gc_count(void) {
@@ -143,12 +145,12 @@ GCRT_EXPORT int runtime_metrics_read(struct runtime_metrics *m) {
   read_objects(m);
   read_memory(m);
   m->threads = (uint32_t)gcrt_world.count;
-  gcrt_unlock(&gcrt_world.lock);
   read_cycles(m);
   gcrt_mark_get_stats(&marking);
   m->mark_overflows = marking.overflows;
   m->markers = gcrt_mark_members();
   m->next_gc = gcrt_pacer_goal();
   m->heap_live = gcrt_pacer_live();
+  gcrt_unlock(&gcrt_world.lock);
   return 0;
 }

@@ -91,7 +91,8 @@ static bool of_sanitizer(const pthread_attr_t *attributes) {
 
 GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t *restrict attributes,
                                void *(*function)(void *), void *restrict argument) {
-  if (!gcrt_stop_signal || of_sanitizer(attributes)) return gcrt_real(pthread_create)(handle, attributes, function, argument);
+  if (!gcrt_stop_signal || of_sanitizer(attributes))
+    return gcrt_real(pthread_create)(handle, attributes, function, argument);
   int state = PTHREAD_CREATE_JOINABLE;
   if (attributes) pthread_attr_getdetachstate(attributes, &state);
   struct start *start = prepare(argument, state == PTHREAD_CREATE_DETACHED);

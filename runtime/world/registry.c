@@ -114,7 +114,8 @@ void gcrt_thread_started(struct gcrt_thread *thread) {
 
 void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle) {
   gcrt_lock(&gcrt_world.lock);
-  thread->handle = handle;
+  /* If the thread runs already it has named itself, and may have freed the memory that the handle was read from. */
+  if (!thread->named) thread->handle = handle;
   thread->named = true;
   thread->creating = false;
   free_if_done(thread);

@@ -36,18 +36,17 @@ static bool push(struct table *table, struct gcrt_range range) {
   return true;
 }
 
-/* end 0: any. */
-static struct gcrt_range *find(struct table *table, uintptr_t start, uintptr_t end) {
+static struct gcrt_range *find(struct table *table, uintptr_t start, uintptr_t end, bool any_end) {
   for (size_t i = table->count; i-- > 0;) {
     struct gcrt_range *range = &table->ranges[i];
-    if (range->start == start && (end == 0 || range->end == end)) return range;
+    if (range->start == start && (any_end || range->end == end)) return range;
   }
   return NULL;
 }
 
-static int take(struct table *table, uintptr_t start, uintptr_t end) {
+static int take(struct table *table, uintptr_t start, uintptr_t end, bool any_end) {
   gcrt_lock(&lock);
-  struct gcrt_range *range = find(table, start, end);
+  struct gcrt_range *range = find(table, start, end, any_end);
   if (range) *range = table->ranges[--table->count];
   gcrt_unlock(&lock);
   return range ? 0 : ENOENT;
@@ -60,18 +59,18 @@ int gcrt_root_add(uintptr_t start, uintptr_t end) {
   return added ? 0 : ENOMEM;
 }
 
-int gcrt_root_remove(uintptr_t start, uintptr_t end) { return take(&roots, start, end); }
+int gcrt_root_remove(uintptr_t start, uintptr_t end) { return take(&roots, start, end, false); }
 
 int gcrt_stack_add(uintptr_t low, uintptr_t high) {
   gcrt_lock(&lock);
-  bool known = find(&stacks, low, 0) != NULL;
+  bool known = find(&stacks, low, 0, true) != NULL;
   bool added = !known && push(&stacks, (struct gcrt_range){low, high});
   gcrt_unlock(&lock);
   if (known) return EEXIST;
   return added ? 0 : ENOMEM;
 }
 
-int gcrt_stack_remove(uintptr_t low) { return take(&stacks, low, 0); }
+int gcrt_stack_remove(uintptr_t low) { return take(&stacks, low, 0, true); }
 
 const struct gcrt_range *gcrt_root_ranges(size_t *count) {
   *count = roots.count;

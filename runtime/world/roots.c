@@ -97,6 +97,10 @@ static void add_stacks(const struct gcrt_thread *thread) {
     add_whole(thread);
   } else if (inside(sp, thread->stack.low, thread->stack.high)) {
     add(sp, thread->stack.high, GCRT_ROOT_STACK);
+  } else if (thread->tid == gcrt_process_id() && sp < thread->stack.high &&
+             gcrt_stack_mapped_low(sp, thread->stack.high) <= sp) {
+    /* The initial stack grew beyond the limit there was at the start: the program raised RLIMIT_STACK. */
+    add(sp, thread->stack.high, GCRT_ROOT_STACK);
   } else {
     gcrt_fatal("thread %d runs on a stack that is not known (stack pointer %p): see gc_stack_register", thread->tid,
                (void *)sp);

@@ -87,8 +87,17 @@ void gcrt_stop_init(int signal, int64_t timeout_ms) {
 
 /* Sends the signal. RLIMIT_SIGPENDING may leave no room for it: then it is tried again. False: the thread is gone. */
 static bool send(struct gcrt_thread *thread) {
+  uint64_t begin = 0;
+  bool told = false;
   while (!gcrt_thread_signal(thread->tid, gcrt_stop_signal)) {
     if (!gcrt_thread_exists(thread->tid)) return false;
+    uint64_t now = gcrt_clock_monotonic();
+    if (begin == 0) begin = now;
+    if (!told && now - begin > (uint64_t)stop_timeout_ns) {
+      gcrt_warn("thread %d cannot be sent the stop signal, as RLIMIT_SIGPENDING is used up; a collection waits for it",
+                thread->tid);
+      told = true;
+    }
     gcrt_thread_yield();
   }
   return true;
