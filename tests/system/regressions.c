@@ -1,0 +1,175 @@
+/* Bugs that were found, each by its name. What a suite of its own covers (torture finds races) is not here again. */
+#include "system.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <ucontext.h>
+
+/* Markers are threads that never ended, so the C library waited for them after the last thread of the program. */
+static int main_ends_by_pthread_exit(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  static void *volatile live[64];
+  for (size_t i = 0; i < 64; i++) live[i] = gc_alloc(256 * 1024);
+  for (int i = 0; i < 3; i++) gc_collect();
+  puts("collected");
+  fflush(stdout);
+  pthread_exit(NULL);
+}
+
+START_TEST(markers_do_not_keep_a_process_whose_main_ended) {
+  static const char *const environment[] = {"GCRT_MARKERS=4", NULL};
+  struct test_child_options options = {.environment = environment, .timeout_seconds = 30};
+  struct test_child child = test_child_exec_self("main-ends", NULL, &options);
+  ck_assert_msg(!child.timed_out, "%s", test_child_text(&child));
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "collected");
+  test_child_free(&child);
+}
+END_TEST
+
+START_TEST(remove_roots_with_end_null_removed_any_range) {
+  static void *words[8];
+  ck_assert_int_eq(gc_add_roots(words, words + 8), 0);
+  errno = 0;
+  ck_assert_int_eq(gc_remove_roots(words, NULL), -1);
+  ck_assert_int_eq(errno, ENOENT);
+  ck_assert_int_eq(gc_remove_roots(words, words + 8), 0);
+}
+END_TEST
+
+START_TEST(unused_cell_of_a_window_was_an_object) {
+  enum { SIZE = 5000 }; /* of which nothing else allocates */
+  char *p = gc_alloc_noscan(SIZE);
+  ck_assert_ptr_eq(gc_base(p), p);
+  size_t step = gc_usable_size(p) + 1;
+  for (size_t i = 1; i < 4; i++) {
+    ck_assert_ptr_null(gc_base(p + i * step));
+    ck_assert_uint_eq(gc_usable_size(p + i * step), 0);
+  }
+}
+END_TEST
+
+/* The part of main's stack below an array on it, from where the coroutine was entered, was not searched. */
+static ucontext_t main_context, context;
+static struct system_set on_main;
+
+static void collect_on_the_array(void) {
+  system_collect();
+  system_collect();
+  TEST_REQUIRE(system_set_intact(&on_main), "what is on the stack below the coroutine's was lost");
+}
+
+static SYSTEM_NOINLINE void enter_from_below(void) {
+  void *volatile pointers[SYSTEM_SET];
+  system_set_make(&on_main, 48, gc_alloc, NULL, NULL);
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(on_main.hidden[i]);
+  ck_assert_int_eq(swapcontext(&main_context, &context), 0);
+  for (size_t i = 0; i < SYSTEM_SET; i++) TEST_REQUIRE(gc_base(pointers[i]) == pointers[i]);
+}
+
+START_TEST(frames_below_a_coroutine_on_the_own_stack_were_lost) {
+  char stack[128 * 1024] __attribute__((aligned(16)));
+  gc_set_percent(-1);
+  ck_assert_int_eq(gc_stack_register(stack, stack + sizeof stack), 0);
+  ck_assert_int_eq(getcontext(&context), 0);
+  context.uc_stack.ss_sp = stack;
+  context.uc_stack.ss_size = sizeof stack;
+  context.uc_link = &main_context;
+  makecontext(&context, collect_on_the_array, 0);
+  enter_from_below();
+  ck_assert_int_eq(gc_stack_unregister(stack), 0);
+}
+END_TEST
+
+/* A handler that ran during the stop moved a pointer past the marker. */
+enum { CELLS = 512 };
+static void **holders[2];
+static volatile sig_atomic_t moves;
+
+static void move_pointers(int signal) {
+  (void)signal;
+  void **from = holders[moves % 2];
+  void **to = holders[(moves + 1) % 2];
+  for (size_t i = 0; i < CELLS; i++) {
+    to[i] = from[i];
+    from[i] = NULL;
+  }
+  moves++;
+}
+
+START_TEST(handler_in_a_stop_hid_objects) {
+  for (size_t h = 0; h < 2; h++) holders[h] = gc_alloc(CELLS * sizeof(void *));
+  for (size_t i = 0; i < CELLS; i++) {
+    uintptr_t *object = gc_alloc(64);
+    object[1] = i;
+    holders[0][i] = object;
+  }
+  struct sigaction action = {.sa_handler = move_pointers, .sa_flags = SA_RESTART};
+  sigaction(SIGALRM, &action, NULL);
+  struct itimerval timer = {{0, 300}, {0, 300}};
+  setitimer(ITIMER_REAL, &timer, NULL);
+  for (int round = 0; round < 1500; round++) {
+    gc_collect();
+    for (int i = 0; i < 100; i++) {
+      uintptr_t *garbage = gc_alloc(64);
+      garbage[1] = UINTPTR_MAX;
+    }
+  }
+  memset(&timer, 0, sizeof timer);
+  setitimer(ITIMER_REAL, &timer, NULL);
+  void **last = holders[moves % 2];
+  for (size_t i = 0; i < CELLS; i++) {
+    uintptr_t *object = last[i];
+    TEST_REQUIRE(gc_base(object) == object && object[1] == i, "object %zu was lost after %d moves", i, (int)moves);
+  }
+}
+END_TEST
+
+/* RLIMIT_DATA counts the tables, and the library gave up instead of taking smaller ones. */
+static int allocates(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  for (int i = 0; i < 100000; i++) TEST_REQUIRE(gc_alloc(64) != NULL);
+  return 0;
+}
+
+static int limits_data(void *unused) {
+  (void)unused;
+  struct rlimit limit = {(rlim_t)1 << 30, (rlim_t)1 << 30};
+  if (setrlimit(RLIMIT_DATA, &limit) != 0) return 2;
+  struct test_child child = test_child_exec_self("allocates", NULL, NULL);
+  if (!test_child_exited(&child, 0)) fprintf(stderr, "%s\n", test_child_text(&child));
+  return test_child_exited(&child, 0) ? 0 : 1;
+}
+
+START_TEST(data_limit_kept_programs_from_starting) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  TEST_SKIP("the sanitizer's own tables exceed the limit");
+#endif
+  struct test_child child = test_child_fork(limits_data, NULL, NULL);
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
+static Suite *make_suite(void) {
+  Suite *suite = suite_create("regressions");
+  TCase *tests = test_case(suite, "regressions", 60);
+  tcase_add_test(tests, markers_do_not_keep_a_process_whose_main_ended);
+  tcase_add_test(tests, remove_roots_with_end_null_removed_any_range);
+  tcase_add_test(tests, unused_cell_of_a_window_was_an_object);
+  tcase_add_test(tests, frames_below_a_coroutine_on_the_own_stack_were_lost);
+  tcase_add_test(tests, handler_in_a_stop_hid_objects);
+  tcase_add_test(tests, data_limit_kept_programs_from_starting);
+  return suite;
+}
+
+static const struct test_child_entry children[] = {
+    {"main-ends", main_ends_by_pthread_exit}, {"allocates", allocates}, {NULL, NULL}};
+
+TEST_MAIN_CHILDREN(make_suite, children)
