@@ -16,6 +16,7 @@ static int main_ends_by_pthread_exit(int argc, char **argv) {
   static void *volatile live[64];
   for (size_t i = 0; i < 64; i++) live[i] = gc_alloc(256 * 1024);
   for (int i = 0; i < 3; i++) gc_collect();
+  TEST_REQUIRE(live[63] != NULL);
   puts("collected");
   fflush(stdout);
   pthread_exit(NULL);
