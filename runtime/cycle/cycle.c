@@ -92,7 +92,7 @@ static void collect(enum gcrt_cycle_reason reason) {
   gcrt_signal_block_all(&signals);
   gcrt_registers_save(&gcrt_self->registers);
   gcrt_self->frame = (struct gcrt_bounds){0, 0};
-  gcrt_self->alternate = gcrt_stack_alternate();
+  gcrt_self->alternate = gcrt_thread_alternate(gcrt_self, gcrt_self->registers.sp);
   report.begin = gcrt_clock_monotonic();
   report.stopping_ns = gcrt_world_stop();
   collect_stopped(&report);

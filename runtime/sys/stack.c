@@ -19,6 +19,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 /* Set by the dynamic loader (or the start code of a static program) to the first frame of the initial thread. */
@@ -153,6 +154,12 @@ struct gcrt_bounds gcrt_stack_alternate(void) {
   }
   errno = saved;
   return bounds;
+}
+
+struct gcrt_bounds gcrt_stack_of_context(const void *context) {
+  const stack_t *stack = &((const ucontext_t *)context)->uc_stack;
+  if (stack->ss_flags & SS_DISABLE) return (struct gcrt_bounds){0, 0};
+  return (struct gcrt_bounds){(uintptr_t)stack->ss_sp, (uintptr_t)stack->ss_sp + stack->ss_size};
 }
 
 /* By /proc/self/maps, which a full table of descriptors or a missing /proc keeps away. */

@@ -18,6 +18,10 @@ bool gcrt_stack_bounds(struct gcrt_bounds *bounds);
 /* The alternate signal stack of the calling thread, as sigaltstack(2) tells; 0, 0 if it has none. Async-signal-safe. */
 struct gcrt_bounds gcrt_stack_alternate(void);
 
+/* The alternate signal stack that was set when a signal interrupted the thread, from its context (a ucontext_t): with
+ * SS_AUTODISARM sigaltstack(2) tells of none while the handler runs. 0, 0 if there was none. Async-signal-safe. */
+struct gcrt_bounds gcrt_stack_of_context(const void *context);
+
 /* The mapped part of [low, high) that ends at high: the lowest address from which all is mapped up to high. Reads
  * /proc/self/maps with raw system calls; async-signal-safe. Returns high if it cannot be told. */
 uintptr_t gcrt_stack_mapped_low(uintptr_t low, uintptr_t high);

@@ -18,7 +18,8 @@ static void publish(struct gcrt_thread *thread, const struct gcrt_registers *reg
   memcpy(thread->registers.values, registers->values, registers->count * sizeof registers->values[0]);
   thread->frame = (struct gcrt_bounds){0, 0};
   bool own = registers->sp - thread->stack.low < thread->stack.high - thread->stack.low;
-  thread->alternate = own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_stack_alternate();
+  thread->alternate =
+      own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_thread_alternate(thread, registers->sp);
 }
 
 /* PARKED → RUNNING, after a stop that holds the thread. */
@@ -87,12 +88,15 @@ void gcrt_unpark_enter(struct gcrt_unpark *record, const void *context) {
   int error = errno;
   struct gcrt_registers interrupted;
   gcrt_registers_of_context(&interrupted, context);
-  struct gcrt_bounds alternate = gcrt_stack_alternate();
+  struct gcrt_bounds alternate = gcrt_stack_of_context(context);
   uintptr_t here = (uintptr_t)__builtin_frame_address(0);
   record->interrupted_sp = thread->interrupted_sp;
+  record->handler_stack[0] = thread->handler_stack.low;
+  record->handler_stack[1] = thread->handler_stack.high;
   if (here - alternate.low < alternate.high - alternate.low &&
       interrupted.sp - alternate.low >= alternate.high - alternate.low) {
     thread->interrupted_sp = interrupted.sp;
+    thread->handler_stack = alternate;
   }
   /* Also if the thread is not parked: it may be about to, with its registers published but the state not yet set. */
   record->registers = thread->registers;
@@ -108,6 +112,7 @@ void gcrt_unpark_leave(struct gcrt_unpark *record) {
   if (!thread) return;
   int error = errno;
   thread->interrupted_sp = record->interrupted_sp;
+  thread->handler_stack = (struct gcrt_bounds){record->handler_stack[0], record->handler_stack[1]};
   if (record->thread) {
     park(thread, &record->registers);
   } else {

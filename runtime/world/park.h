@@ -43,7 +43,8 @@ void gcrt_park_leave(struct gcrt_park *park);
 struct gcrt_unpark {
   struct gcrt_thread *thread; /* NULL: was not parked */
   struct gcrt_registers registers;
-  uintptr_t interrupted_sp; /* of the frame below, on the thread's own stack, if the handler is on an alternate one */
+  uintptr_t interrupted_sp;   /* of the frame below, on the thread's own stack, if the handler is on an alternate one */
+  uintptr_t handler_stack[2]; /* and that alternate one */
 };
 void gcrt_unpark_enter(struct gcrt_unpark *unpark, const void *context);
 void gcrt_unpark_leave(struct gcrt_unpark *unpark);

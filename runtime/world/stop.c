@@ -38,7 +38,7 @@ static void on_stop_signal(int signal, siginfo_t *info, void *context) {
     } else {
       gcrt_registers_of_context(&thread->registers, context);
       gcrt_frame_of_context(&thread->frame.low, &thread->frame.high, context);
-      thread->alternate = gcrt_stack_alternate();
+      thread->alternate = gcrt_thread_alternate(thread, thread->registers.sp);
       thread->stops++;
       stay(thread);
     }
@@ -54,7 +54,7 @@ GCRT_NOINLINE void gcrt_stop_deferred(struct gcrt_thread *thread) {
   if (gcrt_load(&thread->state) == GCRT_DEFERRED) {
     gcrt_registers_save(&thread->registers);
     thread->frame = (struct gcrt_bounds){0, 0};
-    thread->alternate = gcrt_stack_alternate();
+    thread->alternate = gcrt_thread_alternate(thread, thread->registers.sp);
     thread->stops++;
     stay(thread);
   }

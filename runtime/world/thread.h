@@ -47,12 +47,13 @@ struct gcrt_thread {
   size_t stress;            /* allocations until the next collection that GCRT_STRESS asks for */
 
   struct gcrt_registers registers;
-  struct gcrt_bounds frame;     /* of the stop signal, where the kernel saved all other registers; empty if none */
-  size_t stops;                 /* how often a stop has written `registers` */
-  uintptr_t interrupted_sp;     /* of the frame under a handler of the program that runs on an alternate stack, or 0 */
-  struct gcrt_bounds stack;     /* its own; empty before it runs */
-  struct gcrt_bounds alternate; /* read when it stops, as a program may change it at any time */
-  void *tls;                    /* thread control block */
+  struct gcrt_bounds frame; /* of the stop signal, where the kernel saved all other registers; empty if none */
+  size_t stops;             /* how often a stop has written `registers` */
+  uintptr_t interrupted_sp; /* of the frame under a handler of the program that runs on an alternate stack, or 0 */
+  struct gcrt_bounds handler_stack; /* the alternate stack that handler began on; it may be disarmed meanwhile */
+  struct gcrt_bounds stack;         /* its own; empty before it runs */
+  struct gcrt_bounds alternate;     /* read when it stops, as a program may change it at any time */
+  void *tls;                        /* thread control block */
   int tid;
   pthread_t handle;
   bool started; /* its registers are published when it stops; before, its argument is all it has */
@@ -121,6 +122,14 @@ extern int gcrt_stop_signal; /* 0 before initialisation */
 void gcrt_stop_init(int signal, int64_t timeout_ms);
 /* The calling thread stops itself, at the end of a critical section in which the signal came. */
 void gcrt_stop_deferred(struct gcrt_thread *thread);
+
+/* The alternate signal stack that the calling thread, whose record it is, runs on with this stack pointer. */
+GCRT_INLINE struct gcrt_bounds gcrt_thread_alternate(const struct gcrt_thread *thread, uintptr_t sp) {
+  struct gcrt_bounds now = gcrt_stack_alternate();
+  struct gcrt_bounds begun = thread->handler_stack;
+  bool in_now = sp - now.low < now.high - now.low;
+  return !in_now && sp - begun.low < begun.high - begun.low ? begun : now;
+}
 
 /* Critical sections: the calling thread is not stopped inside. They nest, and are short. */
 GCRT_INLINE void gcrt_gate_enter(struct gcrt_thread *thread) {

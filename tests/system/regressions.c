@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/time.h>
@@ -158,6 +160,42 @@ START_TEST(data_limit_kept_programs_from_starting) {
 }
 END_TEST
 
+/* While a handler runs on it, a stack with SS_AUTODISARM is none to sigaltstack: it was "not known". */
+static atomic_int in_handler, collected;
+
+static void wait_on_alternate_stack(int signal) {
+  (void)signal;
+  atomic_store(&in_handler, 1);
+  while (!atomic_load(&collected)) sched_yield();
+}
+
+static void *collect_meanwhile(void *unused) {
+  while (!atomic_load(&in_handler)) sched_yield();
+  for (int i = 0; i < 3; i++) gc_collect();
+  atomic_store(&collected, 1);
+  return unused;
+}
+
+START_TEST(disarmed_alternate_stack_was_not_known) {
+  static char memory[256 * 1024] __attribute__((aligned(16)));
+  const int autodisarm = (int)(1U << 31);
+  stack_t stack = {.ss_sp = memory, .ss_size = sizeof memory, .ss_flags = autodisarm};
+  if (sigaltstack(&stack, NULL) != 0) TEST_SKIP("this kernel knows no SS_AUTODISARM");
+  struct sigaction action = {.sa_handler = wait_on_alternate_stack, .sa_flags = SA_ONSTACK};
+  sigaction(SIGUSR1, &action, NULL);
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, collect_meanwhile, NULL), 0);
+  struct system_set set;
+  system_set_make(&set, 48, gc_alloc, NULL, NULL);
+  void *volatile pointers[SYSTEM_SET];
+  for (size_t i = 0; i < SYSTEM_SET; i++) pointers[i] = test_reveal(set.hidden[i]);
+  raise(SIGUSR1);
+  ck_assert(system_set_intact(&set));
+  for (size_t i = 0; i < SYSTEM_SET; i++) TEST_REQUIRE(gc_base(pointers[i]) == pointers[i]);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("regressions");
   TCase *tests = test_case(suite, "regressions", 60);
@@ -167,6 +205,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, frames_below_a_coroutine_on_the_own_stack_were_lost);
   tcase_add_test(tests, handler_in_a_stop_hid_objects);
   tcase_add_test(tests, data_limit_kept_programs_from_starting);
+  tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
   return suite;
 }
 
