@@ -184,7 +184,7 @@ int __sigaction(int number, const struct sigaction *action, struct sigaction *ol
 }
 
 static __sighandler_t set_handler(const char *call, int number, __sighandler_t handler, int flags, bool blocks_itself) {
-  struct sigaction action, old;
+  struct sigaction action, old = {0};
   if (handler == SIG_ERR || number < 1 || number >= _NSIG) {
     errno = EINVAL;
     return SIG_ERR;
@@ -221,7 +221,7 @@ GCRT_EXPORT __sighandler_t sysv_signal(int number, __sighandler_t handler) {
 }
 
 GCRT_EXPORT int siginterrupt(int number, int interrupt) {
-  struct sigaction action;
+  struct sigaction action = {0};
   if (change("siginterrupt", number, NULL, &action) < 0) return -1;
   size_t bit = (size_t)1 << (number - 1);
   if (interrupt) {
@@ -241,7 +241,7 @@ GCRT_EXPORT int sigignore(int number) {
 /* X/Open's: SIG_HOLD blocks the signal, anything else unblocks it; the old value is SIG_HOLD if it was blocked. */
 GCRT_EXPORT __sighandler_t sigset(int number, __sighandler_t handler) {
   sigset_t one, before;
-  struct sigaction old;
+  struct sigaction old = {0};
   sigemptyset(&one);
   if (sigaddset(&one, number) < 0) return SIG_ERR;
   if (handler == SIG_HOLD) {

@@ -85,6 +85,12 @@ static void add_whole(const struct gcrt_thread *thread) {
   add(low, thread->stack.high, GCRT_ROOT_STACK);
 }
 
+/* Whether sp is on the initial stack, below the limit that held at the start: the program raised RLIMIT_STACK. */
+static bool initial_stack_grew(const struct gcrt_thread *thread, uintptr_t sp) {
+  if (thread->tid != gcrt_process_id() || sp >= thread->stack.high) return false;
+  return gcrt_stack_mapped_low(sp, thread->stack.high) <= sp;
+}
+
 static void add_stacks(const struct gcrt_thread *thread) {
   uintptr_t sp = thread->registers.sp;
   /* Its own last, as an alternate or a registered stack may be an array on it. */
@@ -95,11 +101,7 @@ static void add_stacks(const struct gcrt_thread *thread) {
     }
   } else if (registered(sp)) {
     add_whole(thread);
-  } else if (inside(sp, thread->stack.low, thread->stack.high)) {
-    add(sp, thread->stack.high, GCRT_ROOT_STACK);
-  } else if (thread->tid == gcrt_process_id() && sp < thread->stack.high &&
-             gcrt_stack_mapped_low(sp, thread->stack.high) <= sp) {
-    /* The initial stack grew beyond the limit there was at the start: the program raised RLIMIT_STACK. */
+  } else if (inside(sp, thread->stack.low, thread->stack.high) || initial_stack_grew(thread, sp)) {
     add(sp, thread->stack.high, GCRT_ROOT_STACK);
   } else {
     gcrt_fatal("thread %d runs on a stack that is not known (stack pointer %p): see gc_stack_register", thread->tid,
