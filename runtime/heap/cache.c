@@ -4,7 +4,7 @@
  * a span is used up. Zeroing happens here, in pieces that stay in the first-level cache until they are handed out;
  * cells that were never used are not zeroed again.
  *
- * Called by the owning thread inside a critical section (world/gate.h), except gcrt_cache_count and gcrt_cache_holds.
+ * Called by the owning thread inside a critical section (world/thread.h), except gcrt_cache_count and gcrt_cache_holds.
  * Not async-signal-safe. A free list threaded through the cells was not chosen: it writes into memory before it is
  * handed out and cannot tell a free cell from an object. */
 #include "heap/cache.h"

@@ -7,7 +7,7 @@
  * That holds at any instruction of gcrt_cache_take: the address is in a register before the cell leaves the mask and
  * until after it has, so a thread that is stopped in between holds the cell by one of the two.
  *
- * Written by its thread alone; `refill` and `activity` only while the thread cannot be stopped (world/gate.h). */
+ * Written by its thread alone; `refill` and `activity` only while the thread cannot be stopped (world/thread.h). */
 #ifndef GCRT_HEAP_CACHE_H
 #define GCRT_HEAP_CACHE_H
 

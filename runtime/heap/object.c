@@ -4,7 +4,8 @@
  * cell that lies unused in a thread's window has its alloc bit set, too: the caller asks the windows first
  * (api/alloc.c), which only spans with the word's bit in span->windows need.
  *
- * Called inside a critical section (world/gate.h), so no sweep runs beside it. Thread-safe. */
+ * Freeing is called inside a critical section (world/thread.h), so no sweep runs beside it; lookups may be called
+ * outside, for an object that the caller holds. Thread-safe. */
 #include "base/report.h"
 #include "heap/heap.h"
 #include "heap/stats.h"

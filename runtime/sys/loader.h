@@ -1,8 +1,9 @@
 /* What the dynamic loader has mapped: the writable data of the program and of its libraries.
  *
- * gcrt_loader_call holds the loader's (recursive) lock while it calls back: nothing is loaded, unloaded or being
- * initialised half-way during the call, except by the calling thread itself. It is built of nested dl_iterate_phdr
- * calls. A collection runs inside, so the lock order is: loader lock, then everything of the library's. */
+ * gcrt_loader_call holds the (recursive) lock of the loader's list while it calls back: no object joins or leaves the
+ * list during the call, except by the calling thread itself. Another thread may be inside a constructor. It is built of
+ * nested dl_iterate_phdr calls. A collection runs inside, so the lock order is: loader lock, then everything of the
+ * library's. */
 #ifndef GCRT_SYS_LOADER_H
 #define GCRT_SYS_LOADER_H
 

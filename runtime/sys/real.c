@@ -22,7 +22,7 @@ static const char *const names[GCRT_REAL_COUNT] = {
 #undef GCRT_REAL
 };
 
-/* Younger than the oldest C library that is supported (2.27), or leaving it. */
+/* Younger than the oldest C library that is supported (2.32), or leaving it. */
 static const bool optional[GCRT_REAL_COUNT] = {
     [GCRT_REAL_thrd_create] = true,
     [GCRT_REAL_thrd_join] = true,

@@ -109,7 +109,7 @@ static void add_stacks(const struct gcrt_thread *thread) {
   }
 }
 
-/* The lowest stack pointer of any thread on the stack, its low end if none runs on it. */
+/* Each from the stack pointer of the thread that runs on it, or from its low end if none does. */
 static void add_registered_stacks(void) {
   size_t count;
   const struct gcrt_range *stacks = gcrt_root_stacks(&count);
