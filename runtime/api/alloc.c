@@ -42,7 +42,7 @@ GCRT_COLD struct gcrt_thread *gcrt_mutator(void) {
 static void collect_if_due(struct gcrt_thread *thread) {
   if (GCRT_UNLIKELY(thread->stress) && --thread->stress == 0) {
     thread->stress = (size_t)gcrt_options.stress;
-    gcrt_cycle_collect(GCRT_CYCLE_FORCED);
+    gcrt_cycle_collect(GCRT_CYCLE_STRESS);
   } else if (gcrt_cycle_due()) {
     gcrt_cycle_collect(GCRT_CYCLE_GOAL);
   }

@@ -24,10 +24,13 @@ struct gcrt_cycle_listener gcrt_cycle_listener;
 /* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
 enum { BYTES_PER_MARKER = 2 << 20, FORK_PATIENCE_NS = 1000000000 };
 
+/* What other threads get between two collections that gc_collect asks for: a few times what stopping them takes. */
+enum { RUN_BETWEEN_FORCED_NS = 100000 };
+
 static struct {
   struct gcrt_lock lock;
   gcrt_word inside, forking;
-  uint64_t number;
+  gcrt_word begun; /* collections */
 } cycle;
 
 static uint64_t bytes_of(const struct gcrt_root *roots, size_t count, enum gcrt_root_kind kind) {
@@ -83,7 +86,7 @@ static void collect_stopped(struct gcrt_cycle_report *report) {
 }
 
 static void collect(enum gcrt_cycle_reason reason) {
-  struct gcrt_cycle_report report = {.number = ++cycle.number, .reason = reason};
+  struct gcrt_cycle_report report = {.number = gcrt_add(&cycle.begun, 1) + 1, .reason = reason};
   gcrt_lock(&gcrt_world.lock);
   /* Only now: while this thread waited for locks, it may have been stopped by another collection, which leaves the
    * registers of that place behind. And without signals: a handler of the program could move a pointer past the marker.
@@ -107,6 +110,7 @@ static void collect(enum gcrt_cycle_reason reason) {
 
 struct request {
   enum gcrt_cycle_reason reason;
+  size_t begun; /* collections that had begun when it was made */
   bool collected;
 };
 
@@ -124,11 +128,25 @@ static void enter(void) {
   }
 }
 
+/* Whether it still has to be: one that another thread began after the request was made serves both. */
+static bool wanted(const struct request *request) {
+  switch (request->reason) {
+  case GCRT_CYCLE_GOAL:
+    return gcrt_cycle_due();
+  case GCRT_CYCLE_FORCED:
+    return gcrt_load(&cycle.begun) == request->begun;
+  case GCRT_CYCLE_STRESS:
+  case GCRT_CYCLE_EMERGENCY:
+    break;
+  }
+  return true;
+}
+
 /* Under the loader's lock. */
 static void collect_as_requested(void *argument) {
   struct request *request = argument;
   gcrt_lock(&cycle.lock);
-  if (request->reason != GCRT_CYCLE_GOAL || gcrt_cycle_due()) {
+  if (wanted(request)) {
     collect(request->reason);
     request->collected = true;
   }
@@ -136,8 +154,10 @@ static void collect_as_requested(void *argument) {
 }
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
-  struct request request = {.reason = reason};
+  struct request request = {.reason = reason, .begun = gcrt_load(&cycle.begun)};
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
+  if (reason == GCRT_CYCLE_FORCED) gcrt_world_let_run(RUN_BETWEEN_FORCED_NS);
+  if (reason == GCRT_CYCLE_STRESS) gcrt_world_let_run(0);
   gcrt_mark_start_helpers(members_for(gcrt_load(&gcrt_heap.live)));
   enter();
   gcrt_loader_call(collect_as_requested, &request);

@@ -13,9 +13,15 @@
 
 enum gcrt_cycle_reason {
   GCRT_CYCLE_GOAL,      /* the heap reached its goal; nothing happens if another thread was first */
-  GCRT_CYCLE_FORCED,    /* gc_collect */
+  GCRT_CYCLE_FORCED,    /* gc_collect; nothing happens if another thread began one since */
+  GCRT_CYCLE_STRESS,    /* GCRT_STRESS */
   GCRT_CYCLE_EMERGENCY, /* memory ran out */
 };
+
+/* Not for the heap's sake: as num_forced_gc counts. */
+GCRT_INLINE bool gcrt_cycle_forced(enum gcrt_cycle_reason reason) {
+  return reason == GCRT_CYCLE_FORCED || reason == GCRT_CYCLE_STRESS;
+}
 
 /* What is known of a collection when it has ended. Times in ns, sizes in bytes. */
 struct gcrt_cycle_report {

@@ -43,6 +43,6 @@ void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fracti
       (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), (int)(cpu_fraction * 100), stopping, mark, sweep, stopping,
       cpu, sweep, megabytes(report->heap_before), megabytes(report->heap_before), megabytes(report->heap_after), goal,
       megabytes(report->stack_bytes), megabytes(report->global_bytes), report->members,
-      report->reason == GCRT_CYCLE_FORCED ? " (forced)" : "");
+      gcrt_cycle_forced(report->reason) ? " (forced)" : "");
   gcrt_write_error(line, length);
 }

@@ -43,7 +43,7 @@ static void count_cycle(const struct gcrt_cycle_report *report) {
   observed.pause_ns[observed.cycles % RUNTIME_METRICS_PAUSES] = pause;
   observed.pause_end[observed.cycles % RUNTIME_METRICS_PAUSES] = report->end_realtime;
   observed.cycles++;
-  observed.forced += report->reason == GCRT_CYCLE_FORCED;
+  observed.forced += gcrt_cycle_forced(report->reason);
   observed.pause_total += pause;
   /* A stopped program can use none of the other processors, but it did not use them up either: only what ran counts. */
   observed.gc_cpu += report->mark_cpu_ns + report->sweep_ns + report->stopping_ns;

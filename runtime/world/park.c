@@ -22,12 +22,13 @@ static void publish(struct gcrt_thread *thread, const struct gcrt_registers *reg
       own && !thread->interrupted_sp ? (struct gcrt_bounds){0, 0} : gcrt_thread_alternate(thread, registers->sp);
 }
 
-/* PARKED → RUNNING, after a stop that holds the thread. */
-static void unpark(struct gcrt_thread *thread) {
+void gcrt_thread_unpark(struct gcrt_thread *thread) {
+  size_t resumed = 0;
   while (!gcrt_cas_full(&thread->state, GCRT_PARKED, GCRT_RUNNING)) {
-    gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
+    if (gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED)) resumed++;
     gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
   }
+  if (resumed) gcrt_thread_resumed(resumed);
 }
 
 /* RUNNING → PARKED, with these registers. A stop that has signalled this thread comes first: its handler interrupts
@@ -43,7 +44,7 @@ static bool park(struct gcrt_thread *thread, const struct gcrt_registers *regist
     if (gcrt_cas_full(&thread->state, GCRT_RUNNING, GCRT_PARKED)) {
       gcrt_signal_fence();
       if (thread->stops == stops) return true;
-      unpark(thread);
+      gcrt_thread_unpark(thread);
       continue;
     }
     if (gcrt_thread_id() != thread->tid) return false;
@@ -76,7 +77,7 @@ void gcrt_park_leave(struct gcrt_park *park_record) {
   struct gcrt_thread *thread = park_record->thread;
   if (!thread || !parked(thread)) return;
   int error = errno;
-  unpark(thread);
+  gcrt_thread_unpark(thread);
   errno = error;
 }
 
@@ -102,7 +103,7 @@ void gcrt_unpark_enter(struct gcrt_unpark *record, const void *context) {
   record->registers = thread->registers;
   if (!gcrt_load(&thread->busy) && parked(thread)) {
     record->thread = thread;
-    unpark(thread);
+    gcrt_thread_unpark(thread);
   }
   errno = error;
 }

@@ -100,10 +100,7 @@ void gcrt_thread_started(struct gcrt_thread *thread) {
   adopt(thread);
   gcrt_self = thread;
   gcrt_real(pthread_setspecific)(end_key, thread);
-  while (!gcrt_cas_full(&thread->state, GCRT_PARKED, GCRT_RUNNING)) {
-    gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_AWAITED);
-    gcrt_futex_wait(&thread->state, GCRT_AWAITED, -1);
-  }
+  gcrt_thread_unpark(thread);
   gcrt_lock(&gcrt_world.lock);
   thread->handle = pthread_self();
   thread->named = true;
@@ -186,6 +183,8 @@ void gcrt_thread_settle(struct gcrt_thread *thread, bool done) {
 void gcrt_world_after_fork(void) {
   gcrt_lock_reset(&gcrt_world.lock);
   gcrt_store(&gcrt_world.pending, 0);
+  gcrt_store(&gcrt_world.resuming, 0);
+  gcrt_store(&gcrt_world.resumed, 0);
   struct gcrt_thread *next;
   for (struct gcrt_thread *t = gcrt_world.threads; t; t = next) {
     next = t->next;

@@ -18,6 +18,13 @@
 int gcrt_stop_signal;
 static int64_t stop_timeout_ns;
 
+/* How long a forced collection waits for the threads of the one before to be scheduled. */
+enum { RESUME_PATIENCE_NS = 10000000 };
+
+void gcrt_thread_resumed(size_t times) {
+  if (gcrt_add_full(&gcrt_world.resuming, 0 - times) == times) gcrt_futex_wake(&gcrt_world.resuming, INT32_MAX);
+}
+
 /* Says that this thread has stopped, and sleeps until it is resumed. */
 static void stay(struct gcrt_thread *thread) {
   gcrt_store_release(&thread->state, GCRT_STOPPED);
@@ -25,6 +32,7 @@ static void stay(struct gcrt_thread *thread) {
   while (gcrt_load_acquire(&thread->state) == GCRT_STOPPED) {
     gcrt_futex_wait(&thread->state, GCRT_STOPPED, -1);
   }
+  gcrt_thread_resumed(1);
 }
 
 static void on_stop_signal(int signal, siginfo_t *info, void *context) {
@@ -161,23 +169,39 @@ uint64_t gcrt_world_stop(void) {
   return gcrt_clock_monotonic() - begin;
 }
 
-static void release(struct gcrt_thread *thread) {
+/* True: the thread was waiting for this. */
+static bool release(struct gcrt_thread *thread) {
   size_t state = gcrt_load(&thread->state);
-  if (state == GCRT_STOPPED) {
-    gcrt_store_release(&thread->state, GCRT_RUNNING);
-    gcrt_futex_wake(&thread->state, 1);
-    return;
-  }
-  if (state == GCRT_HELD && gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_PARKED)) return;
-  if (gcrt_load(&thread->state) == GCRT_AWAITED) {
-    gcrt_store_release(&thread->state, GCRT_PARKED);
-    gcrt_futex_wake(&thread->state, 1);
-  }
+  if (state == GCRT_HELD && gcrt_cas_full(&thread->state, GCRT_HELD, GCRT_PARKED)) return false;
+  state = gcrt_load(&thread->state);
+  if (state != GCRT_STOPPED && state != GCRT_AWAITED) return false;
+  gcrt_add_full(&gcrt_world.resuming, 1);
+  gcrt_store_release(&thread->state, state == GCRT_STOPPED ? GCRT_RUNNING : GCRT_PARKED);
+  gcrt_futex_wake(&thread->state, 1);
+  return true;
 }
 
 void gcrt_world_resume(void) {
   gcrt_world.stopped = false;
+  bool any = false;
   for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
-    if (t != gcrt_self) release(t);
+    if (t != gcrt_self) any |= release(t);
+  }
+  gcrt_store(&gcrt_world.resumed, any ? gcrt_clock_monotonic() : 0);
+}
+
+void gcrt_world_let_run(uint64_t ns) {
+  uint64_t running_since = gcrt_load(&gcrt_world.resumed);
+  uint64_t begin = gcrt_clock_monotonic();
+  uint64_t now = begin;
+  size_t left;
+  while ((left = gcrt_load_acquire(&gcrt_world.resuming)) != 0 && now - begin < RESUME_PATIENCE_NS) {
+    gcrt_futex_wait(&gcrt_world.resuming, (uint32_t)left, (int64_t)(RESUME_PATIENCE_NS - (now - begin)));
+    running_since = now = gcrt_clock_monotonic();
+  }
+  /* A thread that is stopped again as it returns from the handler has not run a single instruction. */
+  while (now - running_since < ns) {
+    gcrt_futex_wait(&gcrt_world.resuming, 0, (int64_t)(ns - (now - running_since)));
+    now = gcrt_clock_monotonic();
   }
 }

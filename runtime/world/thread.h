@@ -73,7 +73,9 @@ struct gcrt_world {
   struct gcrt_lock lock;
   struct gcrt_thread *threads;
   size_t count;      /* threads that are not ENDED */
-  gcrt_word pending; /* signalled threads that have not stopped yet */
+  gcrt_word pending;  /* signalled threads that have not stopped yet */
+  gcrt_word resuming; /* threads that were resumed and have not been scheduled since */
+  gcrt_word resumed;  /* ns of the monotonic clock: when threads were resumed last; 0: nobody had to be */
   bool stopped;
 };
 
@@ -118,6 +120,14 @@ bool gcrt_thread_specific(unsigned key, uintptr_t value);
 /* Stops every known thread except the caller. The caller holds gcrt_world.lock. Returns the ns it took. */
 uint64_t gcrt_world_stop(void);
 void gcrt_world_resume(void);
+/* Before a stop that no allocation by other threads brought about: waits until the threads of the last stop have run,
+ * each for about so long, but no longer than 10 ms for their being scheduled at all. Without it, a thread that collects
+ * in a loop would stop all others again before they execute an instruction. */
+void gcrt_world_let_run(uint64_t ns);
+/* The calling thread runs again after so many stops that resumed it. */
+void gcrt_thread_resumed(size_t times);
+/* PARKED → RUNNING, after a stop that holds the thread. */
+void gcrt_thread_unpark(struct gcrt_thread *thread);
 extern int gcrt_stop_signal; /* 0 before initialisation */
 void gcrt_stop_init(int signal, int64_t timeout_ms);
 /* The calling thread stops itself, at the end of a critical section in which the signal came. */

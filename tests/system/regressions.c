@@ -196,6 +196,33 @@ START_TEST(disarmed_alternate_stack_was_not_known) {
 }
 END_TEST
 
+/* A thread was stopped again on its way out of the stop before, and never ran an instruction. */
+static atomic_size_t turns;
+static atomic_int turning_ends;
+
+static void *take_turns(void *unused) {
+  while (!atomic_load(&turning_ends)) atomic_fetch_add(&turns, 1);
+  return unused;
+}
+
+START_TEST(collecting_in_a_loop_starved_the_others) {
+  enum { WANTED = 1000, ATTEMPTS = 20000 };
+  pthread_t thread;
+  ck_assert_int_eq(pthread_create(&thread, NULL, take_turns, NULL), 0);
+  while (atomic_load(&turns) == 0) sched_yield();
+  size_t progressed = 0;
+  int collections = 0;
+  for (; progressed < WANTED && collections < ATTEMPTS; collections++) {
+    size_t before = atomic_load(&turns);
+    gc_collect();
+    progressed += atomic_load(&turns) != before;
+  }
+  atomic_store(&turning_ends, 1);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+  ck_assert_msg(progressed == WANTED, "another thread ran between %zu of %d collections", progressed, collections);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("regressions");
   TCase *tests = test_case(suite, "regressions", 60);
@@ -206,6 +233,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, handler_in_a_stop_hid_objects);
   tcase_add_test(tests, data_limit_kept_programs_from_starting);
   tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
+  tcase_add_test(tests, collecting_in_a_loop_starved_the_others);
   return suite;
 }
 
