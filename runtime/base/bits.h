@@ -49,9 +49,28 @@
 #define GCRT_READS_FOREIGN_MEMORY
 #endif
 
+/* `value`, of which the processor may go on with `guess` before it is known, where they are mostly equal: a branch is
+ * predicted, a value that is computed from a load is waited for. The asm keeps the compiler from seeing that both ways
+ * give the same. */
+GCRT_INLINE uintptr_t gcrt_predict(uintptr_t value, uintptr_t guess) {
+  uintptr_t result = value;
+  if (GCRT_LIKELY(value == guess)) {
+    __asm__ volatile("" : "+r"(guess));
+    result = guess;
+  }
+  return result;
+}
+
 static inline unsigned gcrt_ctz(uint64_t x) { return (unsigned)__builtin_ctzll(x); }
 static inline unsigned gcrt_log2(uint64_t x) { return 63U - (unsigned)__builtin_clzll(x); }
-static inline unsigned gcrt_popcount(uint64_t x) { return (unsigned)__builtin_popcountll(x); }
+
+/* Counted in parallel: without -mpopcnt the builtin is a call. */
+static inline unsigned gcrt_popcount(uint64_t x) {
+  x -= (x >> 1) & UINT64_C(0x5555555555555555);
+  x = (x & UINT64_C(0x3333333333333333)) + ((x >> 2) & UINT64_C(0x3333333333333333));
+  x = (x + (x >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+  return (unsigned)((x * UINT64_C(0x0101010101010101)) >> 56);
+}
 
 /* n low bits set; n from 0 to 64. */
 static inline uint64_t gcrt_low_bits(unsigned n) { return n >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << n) - 1; }

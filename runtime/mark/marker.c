@@ -16,7 +16,8 @@
 
 struct candidate {
   gcrt_mark *mark;
-  uintptr_t start; /* 1 is added if the object is not scanned */
+  uintptr_t start;
+  bool noscan;
 };
 
 /* The state of a running loop. */
@@ -105,7 +106,7 @@ GCRT_INLINE bool set_mark(const struct loop *loop, gcrt_mark *mark) {
 
 /* A candidate whose memory has arrived. */
 GCRT_INLINE void settle(struct loop *loop, const struct candidate *candidate) {
-  if (!set_mark(loop, candidate->mark) || (candidate->start & 1)) return;
+  if (!set_mark(loop, candidate->mark) || candidate->noscan) return;
   if (GCRT_UNLIKELY(loop->count == GCRT_BLOCK_ENTRIES) && !next_block(loop)) return;
   loop->entries[loop->count++] = candidate->start;
 }
@@ -119,7 +120,8 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   uint32_t index = (uint32_t)(((offset - (first << GCRT_CHUNK_SHIFT)) / GCRT_GRANULE * chunk->magic) >> 31);
   if (index >= chunk->cells) return;
   gcrt_mark *mark = gcrt_span_marks(chunk) + index;
-  uintptr_t start = loop->base + (first << GCRT_CHUNK_SHIFT) + (size_t)index * chunk->cell;
+  /* Most pointers point to the start. */
+  uintptr_t start = gcrt_predict(loop->base + (first << GCRT_CHUNK_SHIFT) + (size_t)index * chunk->cell, address);
   GCRT_PREFETCH_WRITE(mark);
   GCRT_PREFETCH(start);
   struct candidate *slot = &loop->candidates[loop->head++ % GCRT_CANDIDATES];
@@ -129,9 +131,9 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
     loop->waiting++;
   }
   slot->mark = mark;
-  slot->start = start | (chunk->flags & GCRT_FLAG_NOSCAN);
+  slot->start = start;
+  slot->noscan = chunk->flags & GCRT_FLAG_NOSCAN;
 }
-_Static_assert(GCRT_FLAG_NOSCAN == 1, "add_candidate puts the flag into the lowest bit of an address");
 
 /* Object memory is read while nobody writes it; foreign memory may be poisoned for a sanitizer. */
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan(struct loop *loop, uintptr_t start, uintptr_t end) {
@@ -170,7 +172,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
       /* Straight on to the scan: a list has never more than one candidate, and each step would go through the stack. */
       uint32_t oldest = loop->head - loop->waiting--;
       struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
-      if (set_mark(loop, candidate.mark) && !(candidate.start & 1)) scan_object(loop, candidate.start);
+      if (set_mark(loop, candidate.mark) && !candidate.noscan) scan_object(loop, candidate.start);
     } else if (!previous_block(loop)) {
       break;
     }
