@@ -51,6 +51,14 @@ static inline void gcrt_clear_bits(gcrt_word *p, size_t bits) {
   }
 }
 
+/* All earlier stores are seen by whoever finds the bits clear. */
+static inline void gcrt_clear_bits_release(gcrt_word *p, size_t bits) {
+  for (;;) {
+    size_t old = AO_load(p);
+    if (AO_compare_and_swap_release(p, old, old & ~bits)) return;
+  }
+}
+
 /* Orders memory accesses of one thread against a signal handler that runs on it. */
 static inline void gcrt_signal_fence(void) { AO_compiler_barrier(); }
 

@@ -1,9 +1,10 @@
-/* One collection: stop, mark, sweep, resume.
+/* One collection: stop, mark, flip, resume, sweep.
  *
- * It runs on the thread that asked for it, inside the loader's lock (sys/loader.h): so no library comes or goes, and a
- * thread that collects from the constructor of one, holding that lock already, cannot wait for another that waits for
- * it. Helpers mark beside it. Everything between stop and resume calls neither malloc nor the loader, as a stopped
- * thread may hold their locks.
+ * It runs on the thread that asked for it, up to the resume inside the loader's lock (sys/loader.h): so no library
+ * comes or goes, and a thread that collects from the constructor of one, holding that lock already, cannot wait for
+ * another that waits for it. Helpers mark beside it. Everything between stop and resume calls neither malloc nor the
+ * loader, as a stopped thread may hold their locks. The sweep runs beside the program, with the cycle's lock held and
+ * so before the next stop.
  *
  * fork: a child inherits the loader's lock as it is, so no thread may hold it, or wait for it, while another forks.
  * `inside` counts those that may; while `forking` is set, new ones wait. */
@@ -59,15 +60,22 @@ static void mark(struct gcrt_cycle_report *report) {
   report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
 }
 
+/* With all threads stopped. */
+static void flip(struct gcrt_cycle_report *report) {
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    if (t->cache) gcrt_cache_keep_unused(t->cache);
+  }
+  report->heap_flip = gcrt_load(&gcrt_heap.live);
+  gcrt_heap_flip(gcrt_options.debug.clobberfree);
+  gcrt_pacer_sweep_begins();
+}
+
+/* Before the cycle's lock is given up. */
 static void sweep(struct gcrt_cycle_report *report) {
-  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
-    if (t->cache) gcrt_cache_mark_unused(t->cache);
-  }
-  report->heap_after = gcrt_heap_sweep(gcrt_options.debug.clobberfree);
-  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
-    if (t->cache) gcrt_cache_note_windows(t->cache);
-  }
-  if (gcrt_options.debug.verify) gcrt_heap_verify();
+  uint64_t begin = gcrt_clock_monotonic();
+  report->heap_after = report->heap_flip - gcrt_heap_sweep_rest();
+  report->next_goal = gcrt_pacer_cycle_end(report->heap_after);
+  report->sweep_ns = gcrt_clock_monotonic() - begin;
 }
 
 /* Between stop and resume. */
@@ -77,41 +85,38 @@ static void collect_stopped(struct gcrt_cycle_report *report) {
   report->goal = gcrt_pacer_goal();
   uint64_t begin = gcrt_clock_monotonic();
   mark(report);
-  uint64_t marked = gcrt_clock_monotonic();
-  sweep(report);
-  report->sweep_ns = gcrt_clock_monotonic() - marked;
-  report->mark_ns = marked - begin;
-  report->next_goal = gcrt_pacer_cycle_end(report->heap_after);
+  flip(report);
+  report->mark_ns = gcrt_clock_monotonic() - begin;
   gcrt_root_set_unlock();
+  if (!gcrt_options.debug.verify) return;
+  sweep(report);
+  gcrt_heap_verify();
 }
 
-static void collect(enum gcrt_cycle_reason reason) {
-  struct gcrt_cycle_report report = {.number = gcrt_add(&cycle.begun, 1) + 1, .reason = reason};
+/* Without signals until the sweep is done: a handler of the program could move a pointer past the marker, and leave by
+ * a jump with the cycle's lock held. */
+static void collect(struct gcrt_cycle_report *report) {
   gcrt_lock(&gcrt_world.lock);
   /* Only now: while this thread waited for locks, it may have been stopped by another collection, which leaves the
-   * registers of that place behind. And without signals: a handler of the program could move a pointer past the marker.
-   */
-  sigset_t signals;
-  gcrt_signal_block_all(&signals);
+   * registers of that place behind. */
   gcrt_registers_save(&gcrt_self->registers);
   gcrt_self->frame = (struct gcrt_bounds){0, 0};
   gcrt_self->alternate = gcrt_thread_alternate(gcrt_self, gcrt_self->registers.sp);
-  report.begin = gcrt_clock_monotonic();
-  report.stopping_ns = gcrt_world_stop();
-  collect_stopped(&report);
-  report.end = gcrt_clock_monotonic();
+  report->begin = gcrt_clock_monotonic();
+  report->stopping_ns = gcrt_world_stop();
+  collect_stopped(report);
+  report->end = gcrt_clock_monotonic();
   gcrt_world_resume();
-  report.end_realtime = gcrt_clock_realtime();
-  if (gcrt_cycle_listener.count) gcrt_cycle_listener.count(&report);
+  report->end_realtime = gcrt_clock_realtime();
   gcrt_unlock(&gcrt_world.lock);
-  gcrt_signal_restore(&signals);
-  if (gcrt_cycle_listener.tell) gcrt_cycle_listener.tell(&report);
 }
 
 struct request {
   enum gcrt_cycle_reason reason;
   size_t begun; /* collections that had begun when it was made */
   bool collected;
+  struct gcrt_cycle_report report;
+  sigset_t signals;
 };
 
 static void leave(void) {
@@ -142,15 +147,41 @@ static bool wanted(const struct request *request) {
   return true;
 }
 
-/* Under the loader's lock. */
+/* In a forked child: another thread of the parent was sweeping. */
+static void finish_sweep(void) {
+  if (!gcrt_pacer_sweeping()) return;
+  gcrt_heap_sweep_rest();
+  gcrt_pacer_cycle_end(gcrt_load(&gcrt_heap.live));
+}
+
+/* Under the loader's lock. Leaves the cycle's lock taken if it collected. */
 static void collect_as_requested(void *argument) {
   struct request *request = argument;
   gcrt_lock(&cycle.lock);
-  if (wanted(request)) {
-    collect(request->reason);
-    request->collected = true;
+  finish_sweep();
+  request->collected = wanted(request);
+  if (request->collected) {
+    request->report.number = gcrt_add(&cycle.begun, 1) + 1;
+    request->report.reason = request->reason;
+    gcrt_signal_block_all(&request->signals);
+    collect(&request->report);
+  } else {
+    gcrt_unlock(&cycle.lock);
   }
+}
+
+/* The rest of a collection, beside the program. */
+static void complete(struct request *request) {
+  struct gcrt_cycle_report *report = &request->report;
+  if (gcrt_pacer_sweeping()) sweep(report);
+  if (gcrt_cycle_listener.count) {
+    gcrt_lock(&gcrt_world.lock);
+    gcrt_cycle_listener.count(report);
+    gcrt_unlock(&gcrt_world.lock);
+  }
+  if (gcrt_cycle_listener.tell) gcrt_cycle_listener.tell(report);
   gcrt_unlock(&cycle.lock);
+  gcrt_signal_restore(&request->signals);
 }
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
@@ -162,6 +193,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   enter();
   gcrt_loader_call(collect_as_requested, &request);
   leave();
+  if (request.collected) complete(&request);
   return request.collected;
 }
 
@@ -192,6 +224,8 @@ void gcrt_cycle_fork_child(void) {
   gcrt_lock_reset(&cycle.lock);
   gcrt_root_set_reset_lock();
   gcrt_heap_reset_locks();
+  gcrt_heap_sweep_again();
+  gcrt_pacer_after_fork();
   gcrt_mark_after_fork();
   gcrt_store(&cycle.inside, 0);
   gcrt_store(&cycle.forking, 0);

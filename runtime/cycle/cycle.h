@@ -29,15 +29,19 @@ struct gcrt_cycle_report {
   uint64_t begin, end; /* monotonic: of the stop */
   uint64_t end_realtime;
   uint64_t stopping_ns; /* until all threads had stopped */
-  uint64_t mark_ns, sweep_ns;
+  uint64_t mark_ns;
+  uint64_t sweep_ns;    /* beside the program */
   uint64_t mark_cpu_ns; /* of all markers */
-  uint64_t heap_before, heap_after, goal, next_goal;
+  uint64_t heap_before;
+  uint64_t heap_flip;  /* when marking ended */
+  uint64_t heap_after; /* of which the sweep left */
+  uint64_t goal, next_goal;
   uint64_t stack_bytes, global_bytes;
   unsigned members;
   enum gcrt_cycle_reason reason;
 };
 
-/* Who hears of every collection when it has ended and the program runs again. May not allocate. */
+/* Who hears of every collection when it has ended, its sweep included. May not allocate. */
 struct gcrt_cycle_listener {
   void (*count)(const struct gcrt_cycle_report *report); /* under gcrt_world.lock, with which metrics are read; short */
   void (*tell)(const struct gcrt_cycle_report *report);  /* then, under the cycle's lock; may write to a file */
@@ -59,7 +63,12 @@ void gcrt_cycle_fork_child(void);
 /* GCRT_GOGC; returns the old value. Takes effect at once. */
 int gcrt_pacer_set_percent(int percent);
 int gcrt_pacer_percent(void);
-/* After a sweep that left `live` bytes. Returns the goal that was set. */
+/* The flip is done: no collection is due until the sweep is, too. */
+void gcrt_pacer_sweep_begins(void);
+bool gcrt_pacer_sweeping(void);
+/* In a forked child: if a sweep was under way, a collection is due, which completes it first. */
+void gcrt_pacer_after_fork(void);
+/* After a sweep that left `live` bytes of what there was at the flip. Returns the goal that was set. */
 uint64_t gcrt_pacer_cycle_end(uint64_t live);
 /* The heap size that starts the next collection, UINT64_MAX: never. */
 uint64_t gcrt_pacer_goal(void);

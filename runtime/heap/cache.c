@@ -140,26 +140,20 @@ bool gcrt_cache_refill(struct gcrt_cache *cache, unsigned slot, unsigned cells) 
   }
 }
 
-void gcrt_cache_mark_unused(struct gcrt_cache *cache) {
+void gcrt_cache_keep_unused(struct gcrt_cache *cache) {
   size_t n = gcrt_load(&cache->slots);
   for (size_t i = 0; i < n; i++) {
     unsigned slot = cache->used[i];
     struct gcrt_window *window = &cache->windows[slot];
-    gcrt_marks_store(window->marks, window->mask, gcrt_black());
+    if (window->mask) {
+      gcrt_marks_store(window->marks, window->mask, gcrt_black());
+      size_t word = (size_t)(window->alloc - gcrt_heap.allocs);
+      gcrt_heap.spans[word / GCRT_WORDS].kept_windows |= UINT64_C(1) << (word % GCRT_WORDS);
+    }
     struct gcrt_refill *refill = &cache->refill[slot];
     if (refill->span) refill->span->owned = false;
     refill->span = NULL;
     refill->cursor = 0;
-  }
-}
-
-void gcrt_cache_note_windows(const struct gcrt_cache *cache) {
-  size_t n = gcrt_load(&cache->slots);
-  for (size_t i = 0; i < n; i++) {
-    const struct gcrt_window *window = &cache->windows[cache->used[i]];
-    if (window->mask == 0) continue;
-    size_t word = (size_t)(window->alloc - gcrt_heap.allocs);
-    gcrt_set_bits(&gcrt_heap.spans[word / GCRT_WORDS].windows, (size_t)1 << (word % GCRT_WORDS));
   }
 }
 

@@ -2,7 +2,7 @@
  *
  * A window is the free cells of one bitmap word, at most 8 KiB of them, zeroed when the window is taken: allocation is
  * a count of trailing zeros. The alloc bits of a window's cells are set when it is taken, so a stop need not touch it:
- * the collector marks the unused cells (gcrt_cache_mark_unused) and the sweep leaves them alone.
+ * the collector marks the unused cells (gcrt_cache_keep_unused) and the sweep leaves them alone.
  *
  * That holds at any instruction of gcrt_cache_take: the address is in a register before the cell leaves the mask and
  * until after it has, so a thread that is stopped in between holds the cell by one of the two.
@@ -72,12 +72,9 @@ void gcrt_cache_retire(struct gcrt_cache *cache);
 /* Fills the empty window of a slot with at most `cells` cells. False: no memory. */
 bool gcrt_cache_refill(struct gcrt_cache *cache, unsigned slot, unsigned cells);
 
-/* With the thread stopped: marks the unused cells of every window, and gives up the owned spans, which the sweep lists
- * again. */
-void gcrt_cache_mark_unused(struct gcrt_cache *cache);
-
-/* After the sweep, which forgot them: notes in the spans which words are windows. */
-void gcrt_cache_note_windows(const struct gcrt_cache *cache);
+/* With the thread stopped, before the flip: marks the unused cells of every window and tells their spans, and gives up
+ * the owned spans, which the sweep lists again. */
+void gcrt_cache_keep_unused(struct gcrt_cache *cache);
 
 /* Whether the cell lies unused in a window of this cache. A reading from another thread is a moment's truth. */
 bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const gcrt_word *alloc, size_t bit);

@@ -22,6 +22,8 @@ struct gcrt_span *gcrt_central_take(unsigned slot);
 void gcrt_central_give(struct gcrt_span *span);
 /* A cell of an unowned span may have become free: list it, or free the whole span. */
 void gcrt_central_freed(struct gcrt_span *span);
+/* Under the slot's lock: lists a span that nobody owns last. */
+void gcrt_central_append(struct gcrt_central *central, struct gcrt_span *span);
 /* A span for one large object; NULL: no memory. size is what the program asked for, alignment a power of two. */
 struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind);
 /* Takes a span apart and gives its chunks back. It is in no list, and nothing in it is in use. */
@@ -37,10 +39,20 @@ enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place);
 /* Takes an object out of use. False if another thread freed it in the same moment. */
 bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
 
-/* sweep.c: with all threads stopped and the unused window cells marked. */
-/* Frees what is white, makes the central lists anew and frees empty spans; black is white from now on;
- * gcrt_heap.live becomes what is left. Returns that. */
-size_t gcrt_heap_sweep(bool clobber);
+/* sweep.c */
+/* With all threads stopped, the windows' unused cells marked and no sweep under way: what is white is to be freed and
+ * what is black is white from now on. */
+void gcrt_heap_flip(bool clobber);
+/* Sweeps a few spans, if any are left to be taken. False: none are. Any thread that cannot be stopped meanwhile. */
+bool gcrt_heap_sweep_some(void);
+/* Sweeps all that is left, and waits for other sweepers. Returns the bytes that were freed since the flip. */
+size_t gcrt_heap_sweep_rest(void);
+/* In a forked child: what another thread had taken for sweeping is to be taken again. */
+void gcrt_heap_sweep_again(void);
+/* Whether spans are left to be swept. */
+GCRT_INLINE bool gcrt_heap_sweeping(void) {
+  return gcrt_load(&gcrt_heap.sweep_next) < gcrt_load(&gcrt_heap.sweep_end) || gcrt_load(&gcrt_heap.sweepers) != 0;
+}
 
 /* recount.c: in a forked child. Makes the counts of every span, and gcrt_heap.live, agree with the bitmaps. */
 void gcrt_heap_recount_spans(void);
@@ -48,7 +60,8 @@ void gcrt_heap_recount_spans(void);
 struct gcrt_cache;
 void gcrt_heap_recount_classes(const struct gcrt_cache *cache);
 
-/* verify.c: walks every invariant of layout.h, with all threads stopped; a breach is fatal. */
+/* verify.c: walks every invariant of layout.h, with all threads stopped, no marking and nothing left to sweep; a breach
+ * is fatal. */
 void gcrt_heap_verify(void);
 
 /* fork.c's part of this layer: all locks, in lock order. */

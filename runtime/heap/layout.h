@@ -10,7 +10,8 @@
  *  - All chunks of a span carry the same entry; `first` is the index of the span's first chunk.
  *  - Cell i of a span is bit i % 64 of alloc word i / 64 of its first chunk, and mark byte i of that chunk; a span has
  * at most 4096 cells, and at most 1024 if a cell is 64 bytes or more.
- *  - Between collections a mark byte is gcrt_heap.white where the alloc bit is set, and 0 elsewhere.
+ *  - In a span that is swept a mark byte is gcrt_heap.white where the alloc bit is set, and 0 elsewhere, while no
+ *    marking is under way. In one that is not yet swept the other colour is what the sweep will free.
  *  - A cell whose alloc bit is clear is not handed out; one whose bit is set is an object or lies unused in the window
  *    of exactly one thread, and then it reads as zero.
  *  - An object that fills its cell to the last byte is in a span with GCRT_TIGHT, all others are not: a pointer one
@@ -68,24 +69,27 @@ struct gcrt_chunk {
 _Static_assert(sizeof(struct gcrt_chunk) == 16, "the marker's table is indexed by shifts");
 
 /* The rest of what a span is; entry i of the table belongs to the span whose first chunk is i.
- * `listed`, `owned` and the lists are under the central lock of the slot; used is atomic. */
+ * `listed`, `owned`, `swept` and the lists are under the central lock of the slot; used is atomic. A span that is to be
+ * swept is in no list and nobody's. */
 struct gcrt_span {
   struct gcrt_span *next; /* in the central list of its slot */
   size_t size;            /* bytes of a large object, as counted: whole pages */
   gcrt_word windows;      /* bit i: alloc word i is, or lately was, the window of a thread */
+  uint64_t kept_windows;  /* those of them that still are; of the last flip, for the sweep */
+  gcrt_word swept;        /* gcrt_heap.epoch of its birth or its last sweep; less: it is to be swept */
   gcrt_word used;         /* cells whose alloc bit is set */
   gcrt_word chunks;       /* 0: not in use */
   uint32_t fresh;         /* cells from here on were never handed out and read as zero */
   uint16_t slot;
   bool listed; /* in the central list */
   bool owned;  /* a thread refills from it; always for a large object, and for a span that is being made or ended */
-  uint64_t unused[2];
 };
 _Static_assert(sizeof(struct gcrt_span) == 64, "a cache line each");
 
 struct gcrt_central {
   struct gcrt_lock lock;
   struct gcrt_span *partial; /* spans that are not owned and may have a free cell */
+  struct gcrt_span *last;    /* of them; of no meaning if there is none */
 };
 
 struct gcrt_heap {
@@ -98,7 +102,7 @@ struct gcrt_heap {
   struct gcrt_chunk *chunks;
   gcrt_word *allocs;   /* [GCRT_WORDS] a chunk */
   gcrt_mark *marks[2]; /* by GCRT_FLAG_FINE: tables of mark bytes */
-  unsigned white;      /* 1 or 2: the mark byte of an object that is not marked */
+  unsigned white; /* 1 or 2: the mark byte of an object that is not marked. Changes while all threads are stopped */
   struct gcrt_span *spans;
   struct gcrt_central *central; /* [GCRT_SLOTS] */
 
@@ -110,6 +114,13 @@ struct gcrt_heap {
   size_t first_free;   /* no free chunk below */
   gcrt_word busy;      /* chunks in spans */
   gcrt_word dirty;     /* free chunks that hold memory: not given back since they were used */
+
+  /* The sweep (heap/sweep.c). */
+  gcrt_word epoch;                 /* flips */
+  gcrt_word sweep_next, sweep_end; /* chunks: spans that begin between them have not been taken for sweeping */
+  gcrt_word sweepers;              /* threads that sweep what they took */
+  gcrt_word sweep_freed;           /* bytes, since the flip */
+  bool clobber;                    /* fill what is reclaimed */
 
   /* Large objects and gc_free, counted where they happen. */
   gcrt_word large_mallocs, large_bytes;

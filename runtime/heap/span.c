@@ -5,7 +5,8 @@
  * nobody owns it, so its chunks serve every size class.
  *
  * Lock order: a slot's central lock, then the chunk allocator's. Thread-safe, not async-signal-safe. Lists by fullness
- * were not chosen: the sweep lists spans by address, which keeps the low part of the heap full. */
+ * were not chosen: the sweep lists spans by address, which keeps the low part of the heap full. A thread that finds no
+ * span sweeps some before it takes a fresh one, so that a sweep that lags behind does not make the heap larger. */
 #include "base/report.h"
 #include "base/tsan.h"
 #include "heap/heap.h"
@@ -15,6 +16,9 @@
 
 /* Bytes; large objects are counted in these steps, as what is not touched is not resident. */
 enum { LARGE_ROUNDING = 4096, ZERO_BY_HAND = 4 << 20 };
+
+/* Batches that a thread sweeps for one span before it takes a fresh one. */
+enum { SWEEP_FOR_ONE = 4 };
 
 static uint8_t slot_flags(unsigned slot) {
   static const uint8_t of_kind[GCRT_KINDS] = {
@@ -34,6 +38,8 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   span->next = NULL;
   span->size = 0;
   span->fresh = fresh;
+  span->kept_windows = 0;
+  gcrt_store(&span->swept, gcrt_load(&gcrt_heap.epoch));
   span->listed = false;
   span->slot = (uint16_t)slot;
   gcrt_store_release(&span->chunks, chunks);
@@ -112,17 +118,37 @@ void gcrt_span_destroy(struct gcrt_span *span) {
   gcrt_pages_give(first, chunks, never_used);
 }
 
+/* Under the slot's lock. */
+static struct gcrt_span *take_listed(struct gcrt_central *central) {
+  struct gcrt_span *span = central->partial;
+  if (!span) return NULL;
+  central->partial = span->next;
+  span->listed = false;
+  span->owned = true;
+  return span;
+}
+
+/* Sweeps for the span that the caller needs. The caller cannot be stopped meanwhile, so it gives up soon. */
+static struct gcrt_span *take_swept(struct gcrt_central *central) {
+  struct gcrt_span *span = NULL;
+  for (unsigned batch = 0; !span && batch < SWEEP_FOR_ONE && gcrt_heap_sweep_some(); batch++) {
+    gcrt_lock(&central->lock);
+    span = take_listed(central);
+    gcrt_unlock(&central->lock);
+  }
+  return span;
+}
+
 struct gcrt_span *gcrt_central_take(unsigned slot) {
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  struct gcrt_span *span = central->partial;
-  if (span) {
-    central->partial = span->next;
-    span->listed = false;
-    span->owned = true;
-  } else {
-    span = span_small(slot);
-  }
+  struct gcrt_span *span = take_listed(central);
+  gcrt_unlock(&central->lock);
+  if (!span) span = take_swept(central);
+  if (span) return span;
+  gcrt_lock(&central->lock);
+  span = take_listed(central);
+  if (!span) span = span_small(slot);
   gcrt_unlock(&central->lock);
   return span;
 }
@@ -132,14 +158,31 @@ static void list_if_free(struct gcrt_central *central, struct gcrt_span *span) {
   size_t cells = gcrt_heap.chunks[gcrt_span_index(span)].cells;
   if (span->listed || gcrt_load(&span->used) == cells) return;
   span->next = central->partial;
+  if (!span->next) central->last = span;
   central->partial = span;
   span->listed = true;
 }
 
+void gcrt_central_append(struct gcrt_central *central, struct gcrt_span *span) {
+  span->next = NULL;
+  if (central->partial) {
+    central->last->next = span;
+  } else {
+    central->partial = span;
+  }
+  central->last = span;
+  span->listed = true;
+}
+
 static void unlist(struct gcrt_central *central, struct gcrt_span *span) {
-  struct gcrt_span **link = &central->partial;
-  while (*link != span) link = &(*link)->next;
-  *link = span->next;
+  struct gcrt_span *before = NULL;
+  for (struct gcrt_span *s = central->partial; s != span; s = s->next) before = s;
+  if (before) {
+    before->next = span->next;
+  } else {
+    central->partial = span->next;
+  }
+  if (central->last == span) central->last = before;
   span->listed = false;
 }
 
@@ -154,12 +197,13 @@ void gcrt_central_give(struct gcrt_span *span) {
 }
 
 /* The span may have been taken apart, and even made anew, since the caller freed a cell of it: all is looked at again
- * under the lock of the slot it had. */
+ * under the lock of the slot it had. One that is to be swept is listed or taken apart by the sweep. */
 void gcrt_central_freed(struct gcrt_span *span) {
   unsigned slot = span->slot;
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  if (gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot && !span->owned) {
+  bool swept = gcrt_load(&span->swept) == gcrt_load(&gcrt_heap.epoch);
+  if (gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot && !span->owned && swept) {
     if (gcrt_load(&span->used) == 0) {
       if (span->listed) unlist(central, span);
       gcrt_span_destroy(span);

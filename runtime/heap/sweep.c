@@ -1,84 +1,119 @@
-/* The sweep: what is white goes, and white and black change places.
+/* The flip and the sweep: what is white goes, and white and black change places.
  *
- * It runs with every thread stopped and outside its critical sections, so no lock is held by anyone and none is taken
- * except the chunk allocator's, when a span ends. Nothing is written into heap memory unless `clobber` asks for it.
- * Cells that lie unused in windows were marked by gcrt_cache_mark_unused. Uncollectable objects were marked as roots,
- * so the same flip serves them.
+ * The flip is done with all threads stopped and costs the same for every heap: the colours change their meaning, the
+ * central lists are forgotten and every span counts as not swept. From then on the program runs. A span is swept as a
+ * whole under the central lock of its slot, once, by the thread that collects or by one that needs a span of that slot;
+ * until then nobody allocates from it, so what the sweep reads there changes by gc_free alone.
  *
- * Spans are visited from the highest address down and pushed on the front of their lists: allocation then takes the
- * lowest first. */
+ * A cell's mark byte is cleared before its alloc bit: once the bit is clear the byte belongs to whoever takes the cell.
+ * Nothing is written into heap memory unless `clobber` asks for it. Spans are taken from the lowest address up and
+ * appended to their lists: allocation takes the lowest first, so that what is free gathers at the top.
+ *
+ * The flip runs in a stop; the rest from any thread that cannot be stopped meanwhile. Not async-signal-safe. */
 #include "base/report.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
+#include "sys/proc.h"
 
 #include <string.h>
 
-struct sweep {
-  uint64_t frees[GCRT_CLASSES];
-  uint64_t large_freed_bytes;
-  size_t live; /* bytes left */
-  bool clobber;
-};
+enum { CHUNKS_A_BATCH = 16 };
 
 static void clobber_cells(uintptr_t base, size_t cell, uint64_t mask) {
   for (; mask; mask &= mask - 1) memset((void *)(base + gcrt_ctz(mask) * cell), 0xdb, cell);
 }
 
-/* Cells left in the span. */
-static size_t flip(struct sweep *sweep, size_t first, const struct gcrt_chunk *chunk, size_t bytes) {
+/* Cells freed in the span. */
+static size_t free_dead(size_t first, const struct gcrt_chunk *chunk, size_t bytes) {
   gcrt_word *allocs = &gcrt_heap.allocs[first * GCRT_WORDS];
   gcrt_mark *marks = gcrt_span_marks(chunk);
-  size_t left = 0;
   size_t freed = 0;
   for (size_t i = 0; i * 64 < chunk->cells; i++) {
     uint64_t alloc = gcrt_load(&allocs[i]);
     if (alloc == 0) continue;
-    uint64_t dead = gcrt_marks_with(marks + 64 * i, gcrt_heap.white);
-    left += gcrt_popcount(alloc) - gcrt_popcount(dead);
+    uint64_t dead = gcrt_marks_with(marks + 64 * i, gcrt_black());
     if (dead == 0) continue;
-    gcrt_store(&allocs[i], alloc & ~dead);
+    if (gcrt_heap.clobber) clobber_cells(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
     gcrt_marks_store(marks + 64 * i, dead, 0);
+    gcrt_clear_bits_release(&allocs[i], dead);
     freed += gcrt_popcount(dead);
-    if (sweep->clobber) clobber_cells(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
   }
-  sweep->frees[chunk->class] += freed;
-  sweep->live += left * bytes;
-  if (chunk->flags & GCRT_FLAG_LARGE) sweep->large_freed_bytes += freed * bytes;
-  return left;
+  return freed;
 }
 
-static void sweep_span(struct sweep *sweep, struct gcrt_span *span) {
+/* Under the slot's lock. Returns the bytes freed. */
+static size_t sweep_span(struct gcrt_central *central, struct gcrt_span *span) {
   size_t first = gcrt_span_index(span);
   const struct gcrt_chunk *chunk = &gcrt_heap.chunks[first];
-  size_t left = flip(sweep, first, chunk, chunk->cell ? chunk->cell : span->size);
-  gcrt_store(&span->used, left);
-  gcrt_store(&span->windows, 0);
-  span->owned = (chunk->flags & GCRT_FLAG_LARGE) != 0;
-  span->listed = false;
+  size_t bytes = chunk->cell ? chunk->cell : span->size;
+  bool large = (chunk->flags & GCRT_FLAG_LARGE) != 0;
+  size_t freed = free_dead(first, chunk, bytes);
+  gcrt_store(&span->windows, span->kept_windows);
+  span->kept_windows = 0;
+  gcrt_store(&span->swept, gcrt_load(&gcrt_heap.epoch));
+  if (freed) gcrt_add(&gcrt_heap_stats.frees[chunk->class], freed);
+  if (large && freed) gcrt_add(&gcrt_heap_stats.large_freed_bytes, bytes);
+  size_t left = gcrt_sub(&span->used, freed) - freed;
   if (left == 0) {
     gcrt_span_destroy(span);
   } else if (left < chunk->cells) {
-    struct gcrt_central *central = &gcrt_heap.central[span->slot];
-    span->next = central->partial;
-    central->partial = span;
-    span->listed = true;
+    gcrt_central_append(central, span);
   }
+  return freed * bytes;
 }
 
-size_t gcrt_heap_sweep(bool clobber) {
-  struct sweep sweep = {.clobber = clobber};
+/* The span whose first chunk this is, if it has not been swept. */
+static size_t sweep_at(size_t index) {
+  struct gcrt_span *span = &gcrt_heap.spans[index];
+  size_t epoch = gcrt_load(&gcrt_heap.epoch);
+  if (gcrt_load_acquire(&span->chunks) == 0 || gcrt_load(&span->swept) == epoch) return 0;
+  /* A span that is not swept neither ends nor changes, so its slot is what it was; one that is may have done both. */
+  unsigned slot = span->slot;
+  struct gcrt_central *central = &gcrt_heap.central[slot];
+  size_t freed = 0;
+  gcrt_lock(&central->lock);
+  if (gcrt_load(&span->chunks) != 0 && span->slot == slot && gcrt_load(&span->swept) != epoch) {
+    freed = sweep_span(central, span);
+  }
+  gcrt_unlock(&central->lock);
+  return freed;
+}
+
+void gcrt_heap_flip(bool clobber) {
+  GCRT_CHECK(!gcrt_heap_sweeping());
   for (unsigned slot = 0; slot < GCRT_SLOTS; slot++) gcrt_heap.central[slot].partial = NULL;
-  for (size_t i = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK; i-- > 0;) {
-    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
-    if (chunk->cells == 0) continue;
-    i = chunk->first;
-    sweep_span(&sweep, &gcrt_heap.spans[i]);
-  }
-  for (unsigned class = 0; class < GCRT_CLASSES; class ++) {
-    if (sweep.frees[class]) gcrt_add(&gcrt_heap_stats.frees[class], sweep.frees[class]);
-  }
-  gcrt_add(&gcrt_heap_stats.large_freed_bytes, sweep.large_freed_bytes);
   gcrt_heap.white = gcrt_black();
-  gcrt_store(&gcrt_heap.live, sweep.live);
-  return sweep.live;
+  gcrt_heap.clobber = clobber;
+  gcrt_store(&gcrt_heap.epoch, gcrt_load(&gcrt_heap.epoch) + 1);
+  gcrt_store(&gcrt_heap.sweep_freed, 0);
+  gcrt_store(&gcrt_heap.sweep_end, gcrt_load(&gcrt_heap.used) / GCRT_CHUNK);
+  gcrt_store(&gcrt_heap.sweep_next, 0);
+}
+
+bool gcrt_heap_sweep_some(void) {
+  if (gcrt_load(&gcrt_heap.sweep_next) >= gcrt_load(&gcrt_heap.sweep_end)) return false;
+  gcrt_add_full(&gcrt_heap.sweepers, 1);
+  size_t first = gcrt_add(&gcrt_heap.sweep_next, CHUNKS_A_BATCH);
+  size_t end = gcrt_min(first + CHUNKS_A_BATCH, gcrt_load(&gcrt_heap.sweep_end));
+  size_t freed = 0;
+  for (size_t i = first; i < end; i++) freed += sweep_at(i);
+  if (freed) {
+    gcrt_sub(&gcrt_heap.live, freed);
+    gcrt_add(&gcrt_heap.sweep_freed, freed);
+  }
+  gcrt_add_full(&gcrt_heap.sweepers, (size_t)-1);
+  return true;
+}
+
+size_t gcrt_heap_sweep_rest(void) {
+  while (gcrt_heap_sweep_some()) {
+  }
+  /* Those that took the last batches are in short sections that nothing stops but the scheduler. */
+  while (gcrt_load_acquire(&gcrt_heap.sweepers) != 0) gcrt_thread_yield();
+  return gcrt_load(&gcrt_heap.sweep_freed);
+}
+
+void gcrt_heap_sweep_again(void) {
+  if (gcrt_heap_sweeping()) gcrt_store(&gcrt_heap.sweep_next, 0);
+  gcrt_store(&gcrt_heap.sweepers, 0);
 }

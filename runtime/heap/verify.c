@@ -14,7 +14,7 @@ static size_t verify_span(size_t first) {
   GCRT_CHECK(chunk->first == first && span->chunks > 0);
   GCRT_CHECK(chunk->cells <= 64 * GCRT_WORDS && span->fresh <= chunk->cells);
   GCRT_CHECK(chunk->class == gcrt_slot_class(span->slot) && large == (chunk->class == 0));
-  GCRT_CHECK(!(span->owned && span->listed));
+  GCRT_CHECK(!(span->owned && span->listed) && span->swept == gcrt_heap.epoch);
   if (large) {
     GCRT_CHECK(chunk->cell == 0 && chunk->cells == 1 && span->size <= (size_t)span->chunks * GCRT_CHUNK);
   } else {
@@ -46,11 +46,13 @@ static void verify_lists(void) {
     for (const struct gcrt_span *span = gcrt_heap.central[slot].partial; span; span = span->next) {
       GCRT_CHECK(span->listed && !span->owned && span->slot == slot && span->chunks > 0);
       GCRT_CHECK(++steps <= gcrt_heap.reserved / GCRT_CHUNK);
+      GCRT_CHECK(span->next || gcrt_heap.central[slot].last == span);
     }
   }
 }
 
 void gcrt_heap_verify(void) {
+  GCRT_CHECK(!gcrt_heap_sweeping());
   size_t chunks = 0;
   size_t live = 0;
   size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;

@@ -72,7 +72,7 @@ struct gcrt_thread {
 struct gcrt_world {
   struct gcrt_lock lock;
   struct gcrt_thread *threads;
-  size_t count;      /* threads that are not ENDED */
+  size_t count;       /* threads that are not ENDED */
   gcrt_word pending;  /* signalled threads that have not stopped yet */
   gcrt_word resuming; /* threads that were resumed and have not been scheduled since */
   gcrt_word resumed;  /* ns of the monotonic clock: when threads were resumed last; 0: nobody had to be */

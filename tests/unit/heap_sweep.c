@@ -46,9 +46,10 @@ static size_t mark_some(struct test_random *random, unsigned n) {
 }
 
 static size_t sweep(bool clobber) {
-  gcrt_cache_mark_unused(cache);
-  size_t live = gcrt_heap_sweep(clobber);
-  gcrt_cache_note_windows(cache);
+  size_t before = gcrt_heap.live;
+  gcrt_cache_keep_unused(cache);
+  gcrt_heap_flip(clobber);
+  size_t live = before - gcrt_heap_sweep_rest();
   ck_assert_uint_eq(live, gcrt_heap.live);
   gcrt_heap_verify();
   return live;
