@@ -1,0 +1,72 @@
+/* The write tracker: the kernel notes which pages were written, whoever wrote them (the program, a system call, any
+ * thread), without a signal and without a barrier in the program.
+ *
+ * A page of a registered range is armed or not. A write to an armed page disarms it. "Written" means not armed: a page
+ * that was never armed, is in a mapping that came after gcrt_tracker_add, or was given back by madvise counts as
+ * written, so whatever the tracker does not know errs on the safe side. Pages without memory behind them read as zero,
+ * or as the file under them; they may be reported or not, and one that gets memory later reads as written.
+ *
+ * start, add, check, disarm and after_fork: one thread at a time, and no other call meanwhile. arm and written: any
+ * number of threads at once, for ranges that do not overlap. Nothing here allocates, takes a lock or calls the program,
+ * so all may run while the world is stopped. errno may change. */
+#ifndef GCRT_SYS_TRACKER_H
+#define GCRT_SYS_TRACKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum gcrt_tracker_kind { GCRT_TRACKER_NONE, GCRT_TRACKER_UFFD };
+
+/* Probes for the tracker and opens it; nothing to do if it is open. False: it does not work here; writes a short reason
+ * ("userfaultfd: Operation not permitted") into reason. */
+bool gcrt_tracker_start(char *reason, size_t size);
+
+/* Registers a mapped range (page-aligned): its writes can be tracked from now on. Holes are left out; protection does
+ * not matter and may change later. False: refused, nothing is mapped there, or another userfaultfd has it. Ranges that
+ * are registered already are fine, and cost a system call; a new mapping at an old place must be added again. */
+bool gcrt_tracker_add(uintptr_t start, uintptr_t end);
+
+/* Before each cycle: the descriptors are still ours (the program may have closed every descriptor, and the numbers may
+ * be files of its own by then). A lost one is opened and everything registered again, so that all pages read as
+ * written; false: that failed, reason as above. Never touches a descriptor that is not ours. In a forked child that
+ * never called gcrt_tracker_after_fork it does that as well. */
+bool gcrt_tracker_check(char *reason, size_t size);
+
+/* The same question without the remedy, for the end of a cycle: false if a descriptor was lost, and what was read since
+ * the last check may have come from a file of the program's. Any thread. */
+bool gcrt_tracker_intact(void);
+
+/* Writes into the range are noted from here on (it forgets earlier ones). Pages without memory and parts that are not
+ * registered stay unarmed. False: refused. */
+bool gcrt_tracker_arm(uintptr_t start, uintptr_t end);
+
+/* Calls found(argument, low, high) for each run of pages of the range that were written since they were armed, or that
+ * are not armed, in rising order; with rearm those in mappings that are not registered come last. With rearm they are
+ * armed again, before found is called, so a write that found does not see makes the page written anew. Runs may hold
+ * pages that cannot be read (PROT_NONE, guard pages) if the range does. False: refused (then treat everything as
+ * written; some of it may be armed). */
+bool gcrt_tracker_written(uintptr_t start, uintptr_t end, bool rearm,
+                          void (*found)(void *argument, uintptr_t low, uintptr_t high), void *argument);
+
+/* Writes need not be noted any longer (no more faults). False: refused, or nothing in the range is registered. */
+bool gcrt_tracker_disarm(uintptr_t start, uintptr_t end);
+
+/* In the child of a fork: descriptors belong to the parent's memory; closes them (only if they are ours) and forgets;
+ * start again to use it. Async-signal-safe enough for a fork child. */
+void gcrt_tracker_after_fork(void);
+
+/* Since the process began. Times are summed over threads. */
+struct gcrt_tracker_stats {
+  enum gcrt_tracker_kind kind;
+  uint64_t arms, armed_bytes, arm_ns;
+  uint64_t scans, scanned_bytes, scan_ns;
+  uint64_t written_pages; /* reported by gcrt_tracker_written */
+  uint64_t disarms, disarm_ns;
+  uint64_t reopened; /* times that gcrt_tracker_check had to open a descriptor again */
+};
+
+/* Any thread. */
+void gcrt_tracker_get_stats(struct gcrt_tracker_stats *stats);
+
+#endif
