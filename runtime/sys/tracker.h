@@ -49,7 +49,8 @@ bool gcrt_tracker_arm(uintptr_t start, uintptr_t end);
 bool gcrt_tracker_written(uintptr_t start, uintptr_t end, bool rearm,
                           void (*found)(void *argument, uintptr_t low, uintptr_t high), void *argument);
 
-/* Writes need not be noted any longer (no more faults). False: refused, or nothing in the range is registered. */
+/* Writes need not be noted any longer (no more faults). Parts that are not registered are passed over. False: refused.
+ */
 bool gcrt_tracker_disarm(uintptr_t start, uintptr_t end);
 
 /* In the child of a fork: descriptors belong to the parent's memory; closes them (only if they are ours) and forgets;
