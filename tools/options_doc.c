@@ -37,6 +37,8 @@ static void print_value(const struct gcrt_option_row *row, int64_t value) {
     print_size(value);
   } else if (row->type == GCRT_OPTION_PERCENT && value < 0) {
     printf("off");
+  } else if (row->type == GCRT_OPTION_TRACKER) {
+    printf("`%s`", gcrt_tracker_names[value]);
   } else {
     printf("%lld", (long long)value);
   }
@@ -44,6 +46,12 @@ static void print_value(const struct gcrt_option_row *row, int64_t value) {
 
 static void print_accepted(const struct gcrt_option_row *row) {
   switch (row->type) {
+  case GCRT_OPTION_TRACKER:
+    for (int64_t i = row->low; i <= row->high; i++) {
+      printf("%s", i == row->low ? "" : ", ");
+      print_value(row, i);
+    }
+    return;
   case GCRT_OPTION_PERCENT:
     printf("a percentage of ");
     break;

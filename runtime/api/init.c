@@ -22,6 +22,12 @@ enum { MARKERS_BY_DEFAULT = 8 };
 
 static bool initialised;
 
+/* The program's last thread ends: the library's would keep the process. */
+static void end_of_program(void) {
+  gcrt_background_quit();
+  gcrt_mark_stop_helpers();
+}
+
 static void end_of_thread(struct gcrt_thread *thread) {
   if (!thread->cache) return;
   gcrt_cache_retire(thread->cache);
@@ -34,7 +40,7 @@ GCRT_COLD static void initialise(void) {
   gcrt_tls_init();
   gcrt_heap_init((size_t)gcrt_options.heap_reserve);
   gcrt_loader_exclude(&gcrt_heap, &gcrt_heap + 1);
-  gcrt_world_hooks = (struct gcrt_world_hooks){.end = end_of_thread, .last = gcrt_mark_stop_helpers};
+  gcrt_world_hooks = (struct gcrt_world_hooks){.end = end_of_thread, .last = end_of_program};
   gcrt_world_init();
   size_t members = (size_t)gcrt_options.markers;
   gcrt_mark_init((unsigned)(members ? members : gcrt_min(gcrt_cpu_count(), MARKERS_BY_DEFAULT)));

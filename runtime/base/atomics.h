@@ -17,6 +17,10 @@ static inline size_t gcrt_load_acquire(const gcrt_word *p) { return AO_load_acqu
 static inline void gcrt_store(gcrt_word *p, size_t v) { AO_store(p, v); }
 static inline void gcrt_store_release(gcrt_word *p, size_t v) { AO_store_release(p, v); }
 static inline void gcrt_fence(void) { AO_nop_full(); }
+/* Loads before it are made before loads after it. */
+static inline void gcrt_acquire_fence(void) { AO_nop_read(); }
+/* Stores before it are seen before stores after it. */
+static inline void gcrt_release_fence(void) { AO_nop_write(); }
 
 /* Store, then a full fence: the store is seen before any later load of this thread is made. */
 static inline void gcrt_store_full(gcrt_word *p, size_t v) {

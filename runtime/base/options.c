@@ -34,6 +34,12 @@ static const size_t option_offset[] = {
 #undef OPTION
 };
 
+const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES] = {
+#define NAME(name) #name,
+    GCRT_TRACKERS(NAME)
+#undef NAME
+};
+
 const struct gcrt_debug_row gcrt_debug_rows[] = {
 #define KEY(key, text) {#key, text},
     GCRT_DEBUG_KEYS(KEY)
@@ -125,7 +131,21 @@ static void describe(const struct gcrt_option_row *row, char *expected, size_t s
     gcrt_format(expected, size, "bytes from %s to %s, written N, NB, NKiB, NMiB, NGiB or NTiB", low, high);
     break;
   }
+  case GCRT_OPTION_TRACKER: {
+    size_t length = gcrt_format(expected, size, "one of");
+    for (size_t i = 0; i < GCRT_TRACKER_CHOICES; i++)
+      length += gcrt_format(expected + length, size - length, "%s %s", i ? "," : "", gcrt_tracker_names[i]);
+    break;
   }
+  }
+}
+
+static bool parse_tracker(const char *text, int64_t *result) {
+  for (size_t i = 0; i < GCRT_TRACKER_CHOICES; i++) {
+    *result = (int64_t)i;
+    if (strcmp(text, gcrt_tracker_names[i]) == 0) return true;
+  }
+  return false;
 }
 
 int gcrt_option_parse(const char *variable, const char *value, int64_t *result, char *expected, size_t size) {
@@ -149,6 +169,9 @@ int gcrt_option_parse(const char *variable, const char *value, int64_t *result, 
     break;
   case GCRT_OPTION_SIZE:
     good = parse_size(value, &number) && number >= row->low && number <= row->high;
+    break;
+  case GCRT_OPTION_TRACKER:
+    good = parse_tracker(value, &number);
     break;
   }
   if (!good) {

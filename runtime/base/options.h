@@ -13,7 +13,22 @@ enum gcrt_option_type {
   GCRT_OPTION_PERCENT, /* an integer of 0 or more, or "off" (-1) */
   GCRT_OPTION_COUNT,   /* an integer between low and high */
   GCRT_OPTION_SIZE,    /* bytes between low and high: N, NB, NKiB, NMiB, NGiB, NTiB */
+  GCRT_OPTION_TRACKER, /* a name of GCRT_TRACKERS, by its number */
 };
+
+/* name: what notes writes while objects are marked beside the program */
+#define GCRT_TRACKERS(TRACKER)                                                                                         \
+  TRACKER(auto)                                                                                                        \
+  TRACKER(none)                                                                                                        \
+  TRACKER(uffd)
+
+enum gcrt_tracker_choice {
+#define GCRT_TRACKER_CHOICE(name) GCRT_CHOOSE_##name,
+  GCRT_TRACKERS(GCRT_TRACKER_CHOICE)
+#undef GCRT_TRACKER_CHOICE
+      GCRT_TRACKER_CHOICES
+};
+extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
 
 #define GCRT_SIZE_GIB ((int64_t)1 << 30)
 /* The stop signal's default is counted from the end, as the C library takes the first real-time signals for itself. */
@@ -34,6 +49,11 @@ enum gcrt_option_type {
   OPTION(SIZE, heap_reserve, "GCRT_HEAP_RESERVE", 256 * GCRT_SIZE_GIB, 16 * 1024 * 1024, 4096 * GCRT_SIZE_GIB,         \
          "Address space reserved for the heap, the most it can ever grow to. Less is taken when an address-space "     \
          "limit (RLIMIT_AS) leaves less.")                                                                             \
+  OPTION(                                                                                                              \
+      TRACKER, tracker, "GCRT_TRACKER", GCRT_CHOOSE_auto, 0, GCRT_TRACKER_CHOICES - 1,                                 \
+      "How writes are noted while objects are marked beside the program. `uffd` is the kernel's userfaultfd (Linux "   \
+      "6.7), for every collection; where it does not work, the program ends with the reason. `none` marks with the "   \
+      "program stopped. `auto` takes uffd where it works and a stop would be long, none otherwise.")                   \
   OPTION(                                                                                                              \
       COUNT, stress, "GCRT_STRESS", 0, 0, 1000000000,                                                                  \
       "Collect at every Nth allocation of a thread: for finding bugs, in the program and in the library. 0 is off.")

@@ -1,119 +1,51 @@
-/* One collection: stop, mark, flip, resume, sweep.
+/* Collections: who asks for one, who runs it, one at a time, and fork.
  *
- * It runs on the thread that asked for it, up to the resume inside the loader's lock (sys/loader.h): so no library
- * comes or goes, and a thread that collects from the constructor of one, holding that lock already, cannot wait for
- * another that waits for it. Helpers mark beside it. Everything between stop and resume calls neither malloc nor the
- * loader, as a stopped thread may hold their locks. The sweep runs beside the program, with the cycle's lock held and
- * so before the next stop.
+ * A collection that fits into one short stop runs on the thread that asked for it. It takes the loader's lock
+ * (sys/loader.h) first, so no library comes or goes, and only tries for the cycle's: a thread that collects from a
+ * callback of dl_iterate_phdr holds the loader's lock already and must not wait for a collection that needs it. A
+ * longer one runs on the background thread, beside the program (concurrent.c). Either holds the cycle's lock from its
+ * beginning to the end of its sweep; threads are stopped by its holder only.
  *
  * fork: a child inherits the loader's lock as it is, so no thread may hold it, or wait for it, while another forks.
  * `inside` counts those that may; while `forking` is set, new ones wait. */
 #include "cycle/cycle.h"
 
-#include "base/options.h"
 #include "base/report.h"
+#include "cycle/phases.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
 #include "sys/clock.h"
 #include "sys/loader.h"
 #include "sys/signal.h"
+#include "world/park.h"
 #include "world/roots.h"
 
 struct gcrt_cycle_listener gcrt_cycle_listener;
 
-/* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
-enum { BYTES_PER_MARKER = 2 << 20, FORK_PATIENCE_NS = 1000000000 };
+enum { FORK_PATIENCE_NS = 1000000000 };
 
 /* What other threads get between two collections that gc_collect asks for: a few times what stopping them takes. */
 enum { RUN_BETWEEN_FORCED_NS = 100000 };
 
+/* How long a thread that outran a concurrent collection waits at a time: it may hold what the collection needs. */
+enum { OUTRUN_WAIT_NS = 2000000 };
+
+/* How long a thread waits for a collection that cannot get the loader's lock, which the thread itself may hold. */
+enum { LOADER_PATIENCE_NS = 2000000000 };
+
 static struct {
   struct gcrt_lock lock;
   gcrt_word inside, forking;
-  gcrt_word begun; /* collections */
+  gcrt_word begun;        /* collections */
+  gcrt_word ended;        /* the number of the last one */
+  gcrt_word wants_loader; /* the one that runs waits for the loader's lock, or holds it */
 } cycle;
-
-static uint64_t bytes_of(const struct gcrt_root *roots, size_t count, enum gcrt_root_kind kind) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (roots[i].kind == kind) bytes += roots[i].range.end - roots[i].range.start;
-  }
-  return bytes;
-}
-
-static unsigned members_for(uint64_t bytes) {
-  return (unsigned)gcrt_min(gcrt_mark_members(), 1 + bytes / BYTES_PER_MARKER);
-}
-
-static void mark(struct gcrt_cycle_report *report) {
-  size_t count;
-  const struct gcrt_root *roots = gcrt_roots_collect(&count);
-  report->stack_bytes = bytes_of(roots, count, GCRT_ROOT_STACK);
-  report->global_bytes = bytes_of(roots, count, GCRT_ROOT_GLOBAL);
-  struct gcrt_mark_stats before, after;
-  gcrt_mark_get_stats(&before);
-  report->members = members_for(gcrt_pacer_live() + report->global_bytes);
-  gcrt_mark_all(roots, count, report->members);
-  if (gcrt_options.debug.checkmark) gcrt_mark_check(roots, count);
-  gcrt_mark_get_stats(&after);
-  report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
-}
-
-/* With all threads stopped. */
-static void flip(struct gcrt_cycle_report *report) {
-  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
-    if (t->cache) gcrt_cache_keep_unused(t->cache);
-  }
-  report->heap_flip = gcrt_load(&gcrt_heap.live);
-  gcrt_heap_flip(gcrt_options.debug.clobberfree);
-  gcrt_pacer_sweep_begins();
-}
-
-/* Before the cycle's lock is given up. */
-static void sweep(struct gcrt_cycle_report *report) {
-  uint64_t begin = gcrt_clock_monotonic();
-  report->heap_after = report->heap_flip - gcrt_heap_sweep_rest();
-  report->next_goal = gcrt_pacer_cycle_end(report->heap_after);
-  report->sweep_ns = gcrt_clock_monotonic() - begin;
-}
-
-/* Between stop and resume. */
-static void collect_stopped(struct gcrt_cycle_report *report) {
-  gcrt_root_set_lock();
-  report->heap_before = gcrt_load(&gcrt_heap.live);
-  report->goal = gcrt_pacer_goal();
-  uint64_t begin = gcrt_clock_monotonic();
-  mark(report);
-  flip(report);
-  report->mark_ns = gcrt_clock_monotonic() - begin;
-  gcrt_root_set_unlock();
-  if (!gcrt_options.debug.verify) return;
-  sweep(report);
-  gcrt_heap_verify();
-}
-
-/* Without signals until the sweep is done: a handler of the program could move a pointer past the marker, and leave by
- * a jump with the cycle's lock held. */
-static void collect(struct gcrt_cycle_report *report) {
-  gcrt_lock(&gcrt_world.lock);
-  /* Only now: while this thread waited for locks, it may have been stopped by another collection, which leaves the
-   * registers of that place behind. */
-  gcrt_registers_save(&gcrt_self->registers);
-  gcrt_self->frame = (struct gcrt_bounds){0, 0};
-  gcrt_self->alternate = gcrt_thread_alternate(gcrt_self, gcrt_self->registers.sp);
-  report->begin = gcrt_clock_monotonic();
-  report->stopping_ns = gcrt_world_stop();
-  collect_stopped(report);
-  report->end = gcrt_clock_monotonic();
-  gcrt_world_resume();
-  report->end_realtime = gcrt_clock_realtime();
-  gcrt_unlock(&gcrt_world.lock);
-}
 
 struct request {
   enum gcrt_cycle_reason reason;
   size_t begun; /* collections that had begun when it was made */
+  bool busy;    /* another collection is under way */
   bool collected;
   struct gcrt_cycle_report report;
   sigset_t signals;
@@ -133,14 +65,22 @@ static void enter(void) {
   }
 }
 
+void gcrt_cycle_in_loader(void (*call)(void *), void *argument) {
+  gcrt_store(&cycle.wants_loader, 1);
+  enter();
+  gcrt_loader_call(call, argument);
+  leave();
+  gcrt_store(&cycle.wants_loader, 0);
+}
+
 /* Whether it still has to be: one that another thread began after the request was made serves both. */
-static bool wanted(const struct request *request) {
-  switch (request->reason) {
+static bool wanted(enum gcrt_cycle_reason reason, size_t begun) {
+  switch (reason) {
   case GCRT_CYCLE_GOAL:
     return gcrt_cycle_due();
   case GCRT_CYCLE_FORCED:
-    return gcrt_load(&cycle.begun) == request->begun;
   case GCRT_CYCLE_STRESS:
+    return gcrt_load(&cycle.begun) == begun;
   case GCRT_CYCLE_EMERGENCY:
     break;
   }
@@ -151,37 +91,90 @@ static bool wanted(const struct request *request) {
 static void finish_sweep(void) {
   if (!gcrt_pacer_sweeping()) return;
   gcrt_heap_sweep_rest();
-  gcrt_pacer_cycle_end(gcrt_load(&gcrt_heap.live));
+  gcrt_pacer_swept(gcrt_load(&gcrt_heap.live));
 }
 
-/* Under the loader's lock. Leaves the cycle's lock taken if it collected. */
-static void collect_as_requested(void *argument) {
-  struct request *request = argument;
-  gcrt_lock(&cycle.lock);
-  finish_sweep();
-  request->collected = wanted(request);
-  if (request->collected) {
-    request->report.number = gcrt_add(&cycle.begun, 1) + 1;
-    request->report.reason = request->reason;
-    gcrt_signal_block_all(&request->signals);
-    collect(&request->report);
-  } else {
-    gcrt_unlock(&cycle.lock);
-  }
+static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reason) {
+  report->number = gcrt_add(&cycle.begun, 1) + 1;
+  report->reason = reason;
+  report->begin = gcrt_clock_monotonic();
 }
 
-/* The rest of a collection, beside the program. */
-static void complete(struct request *request) {
-  struct gcrt_cycle_report *report = &request->report;
-  if (gcrt_pacer_sweeping()) sweep(report);
+/* The rest of a collection, beside the program. Gives the cycle's lock up. */
+static void complete(struct gcrt_cycle_report *report) {
+  if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
     gcrt_cycle_listener.count(report);
     gcrt_unlock(&gcrt_world.lock);
   }
   if (gcrt_cycle_listener.tell) gcrt_cycle_listener.tell(report);
+  gcrt_store_release(&cycle.ended, report->number);
   gcrt_unlock(&cycle.lock);
+  gcrt_futex_wake(&cycle.ended, INT32_MAX);
+}
+
+/* Under the loader's lock. Keeps the cycle's if it collected, and then every signal blocked until the sweep is done: a
+ * handler of the program could move a pointer past the marker, or leave by a jump with the lock held. */
+static void collect_as_requested(void *argument) {
+  struct request *request = argument;
+  gcrt_signal_block_all(&request->signals);
+  request->busy = !gcrt_lock_try(&cycle.lock);
+  if (!request->busy) {
+    finish_sweep();
+    request->collected = wanted(request->reason, request->begun);
+    if (request->collected) {
+      begin(&request->report, request->reason);
+      gcrt_cycle_stopped(gcrt_cycle_mark_stopped, &request->report);
+      return;
+    }
+    gcrt_unlock(&cycle.lock);
+  }
   gcrt_signal_restore(&request->signals);
+}
+
+void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
+  gcrt_lock(&cycle.lock);
+  finish_sweep();
+  if (wanted(reason, gcrt_load(&cycle.begun))) {
+    struct gcrt_cycle_report report = {0};
+    begin(&report, reason);
+    gcrt_concurrent_mark(&report);
+    complete(&report);
+  } else {
+    gcrt_unlock(&cycle.lock);
+  }
+}
+
+/* Until a collection has ended, at most so long. */
+static void wait_for_end(size_t ended, int64_t ns) {
+  GCRT_PARK_SCOPE(park);
+  gcrt_futex_wait(&cycle.ended, (uint32_t)ended, ns);
+}
+
+/* Until a collection that began after the request has ended. False: it cannot, as this thread holds the loader's lock.
+ */
+static bool wait_for_background(const struct request *request) {
+  uint64_t stuck_since = 0;
+  for (;;) {
+    size_t ended = gcrt_load_acquire(&cycle.ended);
+    if (ended > request->begun) return true;
+    wait_for_end(ended, LOADER_PATIENCE_NS / 10);
+    uint64_t now = gcrt_clock_monotonic();
+    if (!gcrt_load(&cycle.wants_loader)) stuck_since = 0;
+    if (gcrt_load(&cycle.wants_loader) && stuck_since == 0) stuck_since = now;
+    if (stuck_since && now - stuck_since > LOADER_PATIENCE_NS) return false;
+  }
+}
+
+/* A thread that reached the trigger goes on; one that reached the limit has outrun the collection, and waits. */
+static bool collect_in_background(const struct request *request) {
+  size_t ended = gcrt_load_acquire(&cycle.ended);
+  bool running = gcrt_load(&gcrt_heap.marking) != 0;
+  if (!running || request->reason != GCRT_CYCLE_GOAL) gcrt_background_request(request->reason);
+  if (request->reason != GCRT_CYCLE_GOAL) return wait_for_background(request);
+  if (gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
+  return false;
 }
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
@@ -189,12 +182,21 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
   if (reason == GCRT_CYCLE_FORCED) gcrt_world_let_run(RUN_BETWEEN_FORCED_NS);
   if (reason == GCRT_CYCLE_STRESS) gcrt_world_let_run(0);
-  gcrt_mark_start_helpers(members_for(gcrt_load(&gcrt_heap.live)));
-  enter();
-  gcrt_loader_call(collect_as_requested, &request);
-  leave();
-  if (request.collected) complete(&request);
-  return request.collected;
+  for (;;) {
+    if (gcrt_concurrent_suits() && gcrt_background_start()) return collect_in_background(&request);
+    gcrt_mark_start_helpers(gcrt_cycle_members(gcrt_load(&gcrt_heap.live)));
+    size_t ended = gcrt_load(&cycle.ended);
+    enter();
+    gcrt_loader_call(collect_as_requested, &request);
+    leave();
+    if (request.collected) {
+      complete(&request.report);
+      gcrt_signal_restore(&request.signals);
+    }
+    if (!request.busy) return request.collected;
+    if (reason == GCRT_CYCLE_GOAL) return false;
+    wait_for_end(ended, OUTRUN_WAIT_NS);
+  }
 }
 
 void gcrt_cycle_fork_prepare(void) {
@@ -225,8 +227,12 @@ void gcrt_cycle_fork_child(void) {
   gcrt_root_set_reset_lock();
   gcrt_heap_reset_locks();
   gcrt_heap_sweep_again();
-  gcrt_pacer_after_fork();
   gcrt_mark_after_fork();
+  gcrt_heap_abandon_marking();
+  gcrt_pacer_after_fork();
+  gcrt_concurrent_after_fork();
+  gcrt_background_after_fork();
+  gcrt_store(&cycle.wants_loader, 0);
   gcrt_store(&cycle.inside, 0);
   gcrt_store(&cycle.forking, 0);
   /* The counts of the spans must be right before the caches of the other threads are taken apart, those of the classes

@@ -26,19 +26,27 @@ GCRT_INLINE bool gcrt_cycle_forced(enum gcrt_cycle_reason reason) {
 /* What is known of a collection when it has ended. Times in ns, sizes in bytes. */
 struct gcrt_cycle_report {
   uint64_t number;
-  uint64_t begin, end; /* monotonic: of the stop */
+  enum gcrt_cycle_reason reason;
+  bool concurrent;     /* marked beside the program */
+  uint64_t begin, end; /* monotonic: of the first thing done, of the last stop */
   uint64_t end_realtime;
-  uint64_t stopping_ns; /* until all threads had stopped */
-  uint64_t mark_ns;
+  unsigned stops;
+  uint64_t stopping_ns; /* until all threads had stopped, in all stops */
+  uint64_t pause_ns;    /* in all stops, stopping included */
+  uint64_t first_pause_ns, last_pause_ns;
+  uint64_t mark_ns;     /* from begin to the last stop's end */
   uint64_t sweep_ns;    /* beside the program */
   uint64_t mark_cpu_ns; /* of all markers */
+  uint64_t arm_ns;
+  unsigned rounds;     /* of scanning dirty pages beside the program */
+  uint64_t pages;      /* that were dirty in them */
+  uint64_t last_pages; /* in the last stop */
   uint64_t heap_before;
   uint64_t heap_flip;  /* when marking ended */
   uint64_t heap_after; /* of which the sweep left */
   uint64_t goal, next_goal;
   uint64_t stack_bytes, global_bytes;
-  unsigned members;
-  enum gcrt_cycle_reason reason;
+  unsigned members; /* markers of the last stop, at most */
 };
 
 /* Who hears of every collection when it has ended, its sweep included. May not allocate. */
@@ -54,24 +62,38 @@ extern struct gcrt_cycle_listener gcrt_cycle_listener;
 bool gcrt_cycle_collect(enum gcrt_cycle_reason reason);
 /* Whether the heap has reached its goal. */
 GCRT_INLINE bool gcrt_cycle_due(void);
+/* What notes writes, and why it is none although it was not chosen ("" otherwise). */
+const char *gcrt_cycle_tracker(const char **reason);
 /* Around fork, in this order: no collection runs from the first to one of the others. */
 void gcrt_cycle_fork_prepare(void);
 void gcrt_cycle_fork_parent(void);
 void gcrt_cycle_fork_child(void);
 
+/* background.c */
+/* Ends the thread that collects in the background; it comes back when it is wanted. */
+void gcrt_background_quit(void);
+void gcrt_background_after_fork(void);
+
 /* pacer.c */
 /* GCRT_GOGC; returns the old value. Takes effect at once. */
 int gcrt_pacer_set_percent(int percent);
 int gcrt_pacer_percent(void);
-/* The flip is done: no collection is due until the sweep is, too. */
-void gcrt_pacer_sweep_begins(void);
+/* Where a collection stands, as far as the next one is concerned. */
+enum gcrt_pace { GCRT_PACE_IDLE, GCRT_PACE_MARK, GCRT_PACE_SWEEP };
+void gcrt_pacer_phase(enum gcrt_pace phase);
 bool gcrt_pacer_sweeping(void);
+/* The sweep is over. Returns the goal that was set. */
+uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report);
+/* The same for a sweep whose collection nobody knows: that of a forked child's parent. */
+void gcrt_pacer_swept(uint64_t live);
 /* In a forked child: if a sweep was under way, a collection is due, which completes it first. */
 void gcrt_pacer_after_fork(void);
-/* After a sweep that left `live` bytes of what there was at the flip. Returns the goal that was set. */
-uint64_t gcrt_pacer_cycle_end(uint64_t live);
+/* How long a collection in one stop would mark, judged by the last one; ns. */
+uint64_t gcrt_pacer_stop_estimate(void);
 /* The heap size that starts the next collection, UINT64_MAX: never. */
 uint64_t gcrt_pacer_goal(void);
+/* The heap size at which a program that outruns its collection is slowed down. */
+uint64_t gcrt_pacer_limit(void);
 uint64_t gcrt_pacer_live(void);
 
 #include "heap/layout.h"

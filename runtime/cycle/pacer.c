@@ -2,13 +2,16 @@
  *
  *   goal = max(live * (1 + percent / 100), 4 MiB * percent / 100)
  *
- * where live is what the last collection left, as in Go's pacer for a collector that stops the world: it collects when
- * the goal is reached, as there is no concurrent marking to start earlier for. Before the first collection live is 0.
- * While a sweep is under way nothing is due: what it frees is not known.
+ * where live is what the last collection left, as in Go's pacer. A collection in one stop starts when the goal is
+ * reached. One that marks beside the program starts earlier, by the runway: what the program allocated during the last
+ * one's marking, and a quarter more; by half of the way if there was none. A program that outruns it nevertheless is
+ * slowed down a quarter above the goal.
+ * While a sweep is under way nothing is due: what it frees is not known. Before the first collection live is 0.
  *
  * Thread-safe without a lock: goal and trigger are computed from what they depend on by whoever changed some of it, and
  * once more if it changed meanwhile; of two that race, the later reads what both have written. */
-#include "cycle/cycle.h"
+#include "base/bits.h"
+#include "cycle/phases.h"
 
 #define MINIMUM_HEAP (UINT64_C(4) << 20) /* bytes, at 100 % */
 
@@ -16,8 +19,11 @@ static struct {
   gcrt_word live;
   gcrt_word goal;
   gcrt_word percent; /* (size_t)-1: off */
-  gcrt_word sweeping;
+  gcrt_word phase;   /* enum gcrt_pace */
   gcrt_word changes;
+  gcrt_word runway;  /* bytes; 0: the next collection is one stop */
+  gcrt_word mark_ns; /* of the last collection, if all markers share it well */
+  gcrt_word marked;  /* bytes that it found alive */
 } pacer = {.percent = 100, .goal = SIZE_MAX};
 
 static uint64_t goal_of(uint64_t live, int64_t percent) {
@@ -28,29 +34,41 @@ static uint64_t goal_of(uint64_t live, int64_t percent) {
   return goal > minimum ? goal : minimum;
 }
 
+static uint64_t limit_of(uint64_t goal) { return goal > UINT64_MAX - goal / 4 ? UINT64_MAX : goal + goal / 4; }
+
+static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
+  if (phase == GCRT_PACE_SWEEP || goal == UINT64_MAX) return UINT64_MAX;
+  if (phase == GCRT_PACE_MARK) return limit_of(goal);
+  uint64_t room = goal > live ? goal - live : 0;
+  return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
+}
+
 /* After a change. */
 static uint64_t publish(void) {
   uint64_t goal;
   size_t changes = gcrt_add_full(&pacer.changes, 1) + 1;
   for (;;) {
-    goal = goal_of(gcrt_load(&pacer.live), (int)gcrt_load(&pacer.percent));
+    uint64_t live = gcrt_load(&pacer.live);
+    goal = goal_of(live, (int)gcrt_load(&pacer.percent));
     gcrt_store(&pacer.goal, goal);
-    gcrt_store_full(&gcrt_heap.trigger, gcrt_load(&pacer.sweeping) ? SIZE_MAX : goal);
+    gcrt_store_full(&gcrt_heap.trigger, trigger_of(goal, live, (enum gcrt_pace)gcrt_load(&pacer.phase)));
     size_t now = gcrt_load(&pacer.changes);
     if (now == changes) return goal;
     changes = now;
   }
 }
 
-void gcrt_pacer_sweep_begins(void) {
-  gcrt_store(&pacer.sweeping, 1);
+void gcrt_pacer_phase(enum gcrt_pace phase) {
+  gcrt_store(&pacer.phase, phase);
   publish();
 }
 
-bool gcrt_pacer_sweeping(void) { return gcrt_load(&pacer.sweeping) != 0; }
+bool gcrt_pacer_sweeping(void) { return gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP; }
 
 void gcrt_pacer_after_fork(void) {
-  if (gcrt_pacer_sweeping()) gcrt_store(&gcrt_heap.trigger, 0);
+  size_t phase = gcrt_load(&pacer.phase);
+  if (phase == GCRT_PACE_MARK) gcrt_pacer_phase(GCRT_PACE_IDLE);
+  if (phase == GCRT_PACE_SWEEP) gcrt_store(&gcrt_heap.trigger, 0);
 }
 
 int gcrt_pacer_percent(void) { return (int)gcrt_load(&pacer.percent); }
@@ -64,10 +82,37 @@ int gcrt_pacer_set_percent(int percent) {
   return (int)old;
 }
 
-uint64_t gcrt_pacer_cycle_end(uint64_t live) {
-  gcrt_store(&pacer.live, live);
-  gcrt_store(&pacer.sweeping, 0);
+static uint64_t runway_after(const struct gcrt_cycle_report *report) {
+  if (!gcrt_concurrent_suits()) return 0;
+  if (!report->concurrent) return goal_of(report->heap_after, (int)gcrt_load(&pacer.percent)) / 4;
+  uint64_t allocated = report->heap_flip - gcrt_min(report->heap_flip, report->heap_before);
+  return allocated + allocated / 4;
+}
+
+uint64_t gcrt_pacer_limit(void) { return limit_of(gcrt_load(&pacer.goal)); }
+
+uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report) {
+  gcrt_store(&pacer.mark_ns, report->mark_cpu_ns / (report->members ? report->members : 1));
+  gcrt_store(&pacer.marked, report->heap_after);
+  gcrt_store(&pacer.live, report->heap_after);
+  gcrt_store(&pacer.runway, runway_after(report));
+  gcrt_store(&pacer.phase, GCRT_PACE_IDLE);
   return publish();
+}
+
+void gcrt_pacer_swept(uint64_t live) {
+  gcrt_store(&pacer.live, live);
+  gcrt_store(&pacer.phase, GCRT_PACE_IDLE);
+  publish();
+}
+
+/* Half of what there is when the goal is reached is alive at 100 %; that is as good a guess as any. */
+uint64_t gcrt_pacer_stop_estimate(void) {
+  uint64_t marked = gcrt_load(&pacer.marked);
+  uint64_t live = gcrt_load(&gcrt_heap.live) / 2;
+  uint64_t ns = gcrt_load(&pacer.mark_ns);
+  if (marked == 0 || ns == 0) return live / 8;
+  return live > marked ? (uint64_t)((double)ns * ((double)live / (double)marked)) : ns;
 }
 
 uint64_t gcrt_pacer_goal(void) { return gcrt_load(&pacer.goal); }

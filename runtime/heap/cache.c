@@ -87,6 +87,8 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
     uint64_t valid = gcrt_low_bits((unsigned)gcrt_min(64, chunk->cells - i * 64));
     uint64_t mask = valid & ~gcrt_load_acquire(&allocs[i]);
     if (mask == 0) continue;
+    if (gcrt_load(&gcrt_heap.marking)) mask &= ~gcrt_marks_any(gcrt_span_marks(chunk) + i * 64);
+    if (mask == 0) continue;
     mask = lowest_bits(mask, limit);
     refill->cursor = i;
     gcrt_set_bits(&span->windows, (size_t)1 << i);
@@ -197,8 +199,8 @@ void gcrt_cache_retire(struct gcrt_cache *cache) {
     gcrt_add(&gcrt_heap_stats.retired[gcrt_slot_class(slot)], gcrt_load(&refill->taken) - unused);
     if (unused) {
       struct gcrt_span *span = &gcrt_heap.spans[gcrt_heap.chunks[gcrt_chunk_index(window->base)].first];
-      gcrt_marks_store(window->marks, window->mask, 0);
-      gcrt_clear_bits(window->alloc, window->mask);
+      gcrt_marks_store(window->marks, window->mask, gcrt_load(&gcrt_heap.marking) ? GCRT_MARK_FREED : 0);
+      gcrt_clear_bits_release(window->alloc, window->mask);
       window->mask = 0;
       gcrt_sub(&gcrt_heap.live, (size_t)unused * window->cell);
       gcrt_sub(&span->used, unused);

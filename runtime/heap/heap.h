@@ -26,6 +26,8 @@ void gcrt_central_freed(struct gcrt_span *span);
 void gcrt_central_append(struct gcrt_central *central, struct gcrt_span *span);
 /* A span for one large object; NULL: no memory. size is what the program asked for, alignment a power of two. */
 struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind);
+/* The object of a large span of that slot was freed: ends it, unless the sweep did or will. */
+void gcrt_span_large_freed(struct gcrt_span *span, unsigned slot);
 /* Takes a span apart and gives its chunks back. It is in no list, and nothing in it is in use. */
 void gcrt_span_destroy(struct gcrt_span *span);
 
@@ -47,6 +49,10 @@ void gcrt_heap_flip(bool clobber);
 bool gcrt_heap_sweep_some(void);
 /* Sweeps all that is left, and waits for other sweepers. Returns the bytes that were freed since the flip. */
 size_t gcrt_heap_sweep_rest(void);
+/* In a stop, before the first object is marked. */
+void gcrt_heap_begin_marking(void);
+/* In a forked child: marking that was under way is given up. */
+void gcrt_heap_abandon_marking(void);
 /* In a forked child: what another thread had taken for sweeping is to be taken again. */
 void gcrt_heap_sweep_again(void);
 /* Whether spans are left to be swept. */

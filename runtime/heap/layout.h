@@ -12,6 +12,8 @@
  * at most 4096 cells, and at most 1024 if a cell is 64 bytes or more.
  *  - In a span that is swept a mark byte is gcrt_heap.white where the alloc bit is set, and 0 elsewhere, while no
  *    marking is under way. In one that is not yet swept the other colour is what the sweep will free.
+ *  - While marking is under way (gcrt_heap.marking) no span ends, and a cell that is freed is not handed out again: its
+ *    mark byte is GCRT_MARK_FREED, or what a marker that was late made of it, until the sweep.
  *  - A cell whose alloc bit is clear is not handed out; one whose bit is set is an object or lies unused in the window
  *    of exactly one thread, and then it reads as zero.
  *  - An object that fills its cell to the last byte is in a span with GCRT_TIGHT, all others are not: a pointer one
@@ -58,11 +60,14 @@ GCRT_INLINE unsigned gcrt_slot_class(unsigned slot) { return slot / GCRT_SLOTS_P
 GCRT_INLINE enum gcrt_kind gcrt_slot_kind(unsigned slot) { return (enum gcrt_kind)(slot % GCRT_SLOTS_PER_CLASS / 2); }
 GCRT_INLINE bool gcrt_slot_tight(unsigned slot) { return slot % 2 != 0; }
 
+/* Read and written whole, and by the processor in the order of the program where that is asked for. */
+typedef volatile uint32_t gcrt_cells;
+
 struct gcrt_chunk {
   uint32_t first; /* index of the span's first chunk */
   uint32_t magic; /* ceil(2^31 / (cell / 16)), 0 for a large object: (offset / 16 * magic) >> 31 is the cell's index */
-  uint32_t cells; /* cells of the span, 0: free */
-  uint16_t cell;  /* bytes of a cell, 0 for a large object */
+  gcrt_cells cells; /* cells of the span, 0: free. Written last and read first (gcrt_chunk_cells) */
+  uint16_t cell;    /* bytes of a cell, 0 for a large object */
   uint8_t flags;
   uint8_t class;
 };
@@ -102,6 +107,7 @@ struct gcrt_heap {
   struct gcrt_chunk *chunks;
   gcrt_word *allocs;   /* [GCRT_WORDS] a chunk */
   gcrt_mark *marks[2]; /* by GCRT_FLAG_FINE: tables of mark bytes */
+  gcrt_word marking;   /* objects are being marked while the program runs. Changes while all threads are stopped */
   unsigned white; /* 1 or 2: the mark byte of an object that is not marked. Changes while all threads are stopped */
   struct gcrt_span *spans;
   struct gcrt_central *central; /* [GCRT_SLOTS] */
@@ -120,6 +126,8 @@ struct gcrt_heap {
   gcrt_word sweep_next, sweep_end; /* chunks: spans that begin between them have not been taken for sweeping */
   gcrt_word sweepers;              /* threads that sweep what they took */
   gcrt_word sweep_freed;           /* bytes, since the flip */
+  bool freed_while_marking;        /* free cells may have a mark byte */
+  bool half_marked;                /* marking was given up: mark bytes are of either colour */
   bool clobber;                    /* fill what is reclaimed */
 
   /* Large objects and gc_free, counted where they happen. */
@@ -127,6 +135,14 @@ struct gcrt_heap {
 };
 
 extern struct gcrt_heap gcrt_heap;
+
+/* The count that makes the rest of the entry valid: what is read of it after this belongs to the same span, as a span
+ * does not end while others may look addresses up that they do not hold. */
+GCRT_INLINE uint32_t gcrt_chunk_cells(const struct gcrt_chunk *chunk) {
+  uint32_t cells = chunk->cells;
+  gcrt_acquire_fence();
+  return cells;
+}
 
 GCRT_INLINE uintptr_t gcrt_chunk_address(size_t index) { return gcrt_heap.base + (index << GCRT_CHUNK_SHIFT); }
 GCRT_INLINE size_t gcrt_chunk_index(uintptr_t address) { return (address - gcrt_heap.base) >> GCRT_CHUNK_SHIFT; }
@@ -161,10 +177,11 @@ GCRT_INLINE bool gcrt_find_cell(uintptr_t address, struct gcrt_place *place) {
   size_t offset = address - gcrt_heap.base;
   if (offset >= gcrt_load(&gcrt_heap.used)) return false;
   struct gcrt_chunk *chunk = &gcrt_heap.chunks[offset >> GCRT_CHUNK_SHIFT];
+  uint32_t cells = gcrt_chunk_cells(chunk);
   size_t first = chunk->first;
   uint64_t inside = (offset - (first << GCRT_CHUNK_SHIFT)) / GCRT_GRANULE;
   uint32_t index = (uint32_t)((inside * chunk->magic) >> 31);
-  if (index >= chunk->cells) return false;
+  if (index >= cells) return false;
   place->chunk = chunk;
   place->index = index;
   place->alloc = &gcrt_heap.allocs[first * GCRT_WORDS + index / 64];

@@ -6,7 +6,11 @@
  *
  * Between collections the byte of a cell is gcrt_heap.white (1 or 2) if its alloc bit is set, and 0 if it is not.
  * Marking stores the other value; the sweep stores 0 where white is left, and then the two values change their meaning,
- * so what survives need not be touched. */
+ * so what survives need not be touched.
+ *
+ * gc_free stores 0 as well; while objects are marked beside the program it stores GCRT_MARK_FREED, which is no colour,
+ * so that the cell is known not to be free yet. A marker that read white just before may still store its colour over
+ * it. */
 #ifndef GCRT_HEAP_MARKS_H
 #define GCRT_HEAP_MARKS_H
 
@@ -27,7 +31,20 @@ static inline uint64_t gcrt_marks_spread(uint64_t bits) {
 /* The reverse: bytes are 0 or 1. */
 static inline uint64_t gcrt_marks_gather(uint64_t bytes) { return (bytes * UINT64_C(0x0102040810204080)) >> 56; }
 
-/* Which of the 64 bytes have this value, 1 or 2; all are 0, 1 or 2. */
+enum { GCRT_MARK_FREED = 3 };
+
+/* Which of the 64 bytes are not 0. */
+static inline uint64_t gcrt_marks_any(const gcrt_mark *marks) {
+  uint64_t mask = 0;
+  for (unsigned group = 0; group < 8; group++) {
+    uint64_t bytes;
+    memcpy(&bytes, (const void *)(marks + 8 * group), sizeof bytes);
+    mask |= gcrt_marks_gather((bytes | bytes >> 1) & UINT64_C(0x0101010101010101)) << (8 * group);
+  }
+  return mask;
+}
+
+/* Which of the 64 bytes have this value, 1 or 2, or are GCRT_MARK_FREED. */
 static inline uint64_t gcrt_marks_with(const gcrt_mark *marks, unsigned value) {
   uint64_t mask = 0;
   for (unsigned group = 0; group < 8; group++) {

@@ -44,21 +44,21 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   size_t size = gcrt_place_size(place);
   unsigned class = place->chunk->class;
   bool large = (place->chunk->flags & GCRT_FLAG_LARGE) != 0;
+  unsigned slot = span->slot;
   uintptr_t start = gcrt_place_start(place);
   /* Clobbered while the cell is still taken: once the bit is clear, another thread may be handed it. */
   if (clobber) memset((void *)start, 0xdb, size);
-  /* Before the bit, too: after it the byte belongs to whoever takes the cell. Twice freed, it is 0 already. */
-  *place->mark = 0;
+  bool marking = gcrt_load(&gcrt_heap.marking) != 0;
+  /* Before the bit, too: after it the byte belongs to whoever takes the cell. Twice freed, it is stored again. */
+  *place->mark = marking ? GCRT_MARK_FREED : 0;
   if (!take_alloc_bit(place->alloc, place->bit)) return false;
   gcrt_add(&gcrt_heap_stats.frees[class], 1);
   if (large) gcrt_add(&gcrt_heap_stats.large_freed_bytes, size);
   gcrt_sub(&gcrt_heap.live, size);
   size_t left = gcrt_sub(&span->used, 1) - 1;
+  if (marking) return true; /* the sweep takes spans apart and lists them */
   if (large) {
-    struct gcrt_lock *lock = &gcrt_heap.central[span->slot].lock;
-    gcrt_lock(lock);
-    gcrt_span_destroy(span);
-    gcrt_unlock(lock);
+    gcrt_span_large_freed(span, slot);
   } else if (!span->listed || left == 0) {
     gcrt_central_freed(span);
   }

@@ -26,9 +26,21 @@ static uint8_t slot_flags(unsigned slot) {
   return (uint8_t)(of_kind[gcrt_slot_kind(slot)] | (gcrt_slot_tight(slot) ? GCRT_FLAG_TIGHT : 0));
 }
 
-/* Enters a span into the tables. The entries are complete before any address of the span is handed out. */
+/* The count goes last: a marker may be reading the entry because some word happens to point here. */
+static void publish(struct gcrt_chunk *chunk, const struct gcrt_chunk *entry) {
+  chunk->first = entry->first;
+  chunk->magic = entry->magic;
+  chunk->cell = entry->cell;
+  chunk->flags = entry->flags;
+  chunk->class = entry->class;
+  gcrt_release_fence();
+  chunk->cells = entry->cells;
+}
+
+/* Enters a span into the tables; `size` is that of a large object. The entries are complete before any address of the
+ * span is handed out. */
 static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gcrt_chunk *entry, unsigned slot,
-                                    uint32_t fresh) {
+                                    uint32_t fresh, size_t size) {
   struct gcrt_span *span = &gcrt_heap.spans[first];
   /* A late gcrt_central_freed may look at it under the lock of the slot it had in an earlier life: it finds it owned
    * before it finds it in use. */
@@ -36,14 +48,14 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   gcrt_store(&span->used, 0);
   gcrt_store(&span->windows, 0);
   span->next = NULL;
-  span->size = 0;
+  span->size = size;
   span->fresh = fresh;
   span->kept_windows = 0;
   gcrt_store(&span->swept, gcrt_load(&gcrt_heap.epoch));
   span->listed = false;
   span->slot = (uint16_t)slot;
   gcrt_store_release(&span->chunks, chunks);
-  for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = *entry;
+  for (size_t i = 0; i < chunks; i++) publish(&gcrt_heap.chunks[first + i], entry);
   return span;
 }
 
@@ -64,7 +76,7 @@ static struct gcrt_span *span_small(unsigned slot) {
       .flags = (uint8_t)(slot_flags(slot) | (cell < GCRT_FINE_CELL ? GCRT_FLAG_FINE : 0)),
       .class = (uint8_t) class,
   };
-  return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells);
+  return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells, 0);
 }
 
 /* Zeroes memory that was used before. The caller cannot be stopped meanwhile, so what is very large goes back to the
@@ -91,8 +103,7 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
   if (first != SIZE_MAX) {
     struct gcrt_chunk entry = {
         .first = (uint32_t)first, .cells = 1, .flags = (uint8_t)(slot_flags(slot) | GCRT_FLAG_LARGE)};
-    span = span_enter(first, chunks, &entry, slot, 1);
-    span->size = bytes;
+    span = span_enter(first, chunks, &entry, slot, 1, bytes);
     gcrt_store(&span->used, 1);
     gcrt_add(&gcrt_heap.large_mallocs, 1);
     gcrt_add(&gcrt_heap.large_bytes, bytes);
@@ -111,7 +122,7 @@ void gcrt_span_destroy(struct gcrt_span *span) {
   size_t first = gcrt_span_index(span);
   size_t chunks = gcrt_load(&span->chunks);
   bool never_used = span->fresh == 0;
-  GCRT_CHECK(gcrt_load(&span->used) == 0);
+  GCRT_CHECK(gcrt_load(&span->used) == 0 && !gcrt_load(&gcrt_heap.marking));
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
   span->listed = false;
   gcrt_store_release(&span->chunks, 0);
@@ -190,20 +201,36 @@ void gcrt_central_give(struct gcrt_span *span) {
   struct gcrt_central *central = &gcrt_heap.central[span->slot];
   gcrt_lock(&central->lock);
   span->owned = false;
-  bool empty = gcrt_load(&span->used) == 0;
-  if (!empty) list_if_free(central, span);
-  if (empty) gcrt_span_destroy(span);
+  /* While marking, what is free in it may not be handed out, and it may not end: the sweep will see to it. */
+  if (!gcrt_load(&gcrt_heap.marking)) {
+    bool empty = gcrt_load(&span->used) == 0;
+    if (!empty) list_if_free(central, span);
+    if (empty) gcrt_span_destroy(span);
+  }
+  gcrt_unlock(&central->lock);
+}
+
+/* Under the slot's lock: the span is still one of that slot, and the sweep is through with it. */
+static bool is_swept(const struct gcrt_span *span, unsigned slot) {
+  return gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot &&
+         gcrt_load(&span->swept) == gcrt_load(&gcrt_heap.epoch);
+}
+
+void gcrt_span_large_freed(struct gcrt_span *span, unsigned slot) {
+  struct gcrt_central *central = &gcrt_heap.central[slot];
+  gcrt_lock(&central->lock);
+  if (is_swept(span, slot) && gcrt_load(&span->used) == 0) gcrt_span_destroy(span);
   gcrt_unlock(&central->lock);
 }
 
 /* The span may have been taken apart, and even made anew, since the caller freed a cell of it: all is looked at again
  * under the lock of the slot it had. One that is to be swept is listed or taken apart by the sweep. */
 void gcrt_central_freed(struct gcrt_span *span) {
+  if (gcrt_load(&gcrt_heap.marking)) return;
   unsigned slot = span->slot;
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  bool swept = gcrt_load(&span->swept) == gcrt_load(&gcrt_heap.epoch);
-  if (gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot && !span->owned && swept) {
+  if (is_swept(span, slot) && !span->owned) {
     if (gcrt_load(&span->used) == 0) {
       if (span->listed) unlist(central, span);
       gcrt_span_destroy(span);

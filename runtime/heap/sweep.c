@@ -30,8 +30,11 @@ static size_t free_dead(size_t first, const struct gcrt_chunk *chunk, size_t byt
   size_t freed = 0;
   for (size_t i = 0; i * 64 < chunk->cells; i++) {
     uint64_t alloc = gcrt_load(&allocs[i]);
+    if (GCRT_UNLIKELY(gcrt_heap.freed_while_marking)) {
+      gcrt_marks_store(marks + 64 * i, gcrt_marks_any(marks + 64 * i) & ~alloc, 0);
+    }
     if (alloc == 0) continue;
-    uint64_t dead = gcrt_marks_with(marks + 64 * i, gcrt_black());
+    uint64_t dead = gcrt_marks_with(marks + 64 * i, gcrt_black()) & alloc;
     if (dead == 0) continue;
     if (gcrt_heap.clobber) clobber_cells(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
     gcrt_marks_store(marks + 64 * i, dead, 0);
@@ -84,6 +87,8 @@ void gcrt_heap_flip(bool clobber) {
   for (unsigned slot = 0; slot < GCRT_SLOTS; slot++) gcrt_heap.central[slot].partial = NULL;
   gcrt_heap.white = gcrt_black();
   gcrt_heap.clobber = clobber;
+  gcrt_heap.freed_while_marking = gcrt_load(&gcrt_heap.marking) != 0;
+  gcrt_store(&gcrt_heap.marking, 0);
   gcrt_store(&gcrt_heap.epoch, gcrt_load(&gcrt_heap.epoch) + 1);
   gcrt_store(&gcrt_heap.sweep_freed, 0);
   gcrt_store(&gcrt_heap.sweep_end, gcrt_load(&gcrt_heap.used) / GCRT_CHUNK);
@@ -116,4 +121,29 @@ size_t gcrt_heap_sweep_rest(void) {
 void gcrt_heap_sweep_again(void) {
   if (gcrt_heap_sweeping()) gcrt_store(&gcrt_heap.sweep_next, 0);
   gcrt_store(&gcrt_heap.sweepers, 0);
+}
+
+/* All that is allocated is white, all that is free has no mark. */
+static void whiten(size_t first, const struct gcrt_chunk *chunk) {
+  gcrt_mark *marks = gcrt_span_marks(chunk);
+  for (size_t i = 0; i * 64 < chunk->cells; i++) {
+    uint64_t alloc = gcrt_load(&gcrt_heap.allocs[first * GCRT_WORDS + i]);
+    gcrt_marks_store(marks + 64 * i, alloc, gcrt_heap.white);
+    gcrt_marks_store(marks + 64 * i, gcrt_marks_any(marks + 64 * i) & ~alloc, 0);
+  }
+}
+
+void gcrt_heap_begin_marking(void) {
+  if (!gcrt_heap.half_marked) return;
+  gcrt_heap.half_marked = false;
+  size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  for (size_t i = 0; i < end; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    if (chunk->cells != 0 && chunk->first == i) whiten(i, chunk);
+  }
+}
+
+void gcrt_heap_abandon_marking(void) {
+  if (gcrt_load(&gcrt_heap.marking)) gcrt_heap.half_marked = true;
+  gcrt_store(&gcrt_heap.marking, 0);
 }

@@ -77,6 +77,12 @@ void gcrt_block_trim(size_t keep) {
 
 void gcrt_block_reset_lock(void) { gcrt_lock_reset(&pool.lock); }
 
+void gcrt_block_forget(void) {
+  pool.free = NULL;
+  pool.free_count = 0;
+  gcrt_store(&pool.mapped, 0);
+}
+
 bool gcrt_deque_push(struct gcrt_deque *deque, struct gcrt_block *block) {
   size_t bottom = gcrt_load(&deque->bottom);
   size_t top = gcrt_load_acquire(&deque->top);

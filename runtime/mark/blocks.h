@@ -42,5 +42,7 @@ size_t gcrt_block_memory(void);
 /* Unmaps free blocks over `keep`. */
 void gcrt_block_trim(size_t keep);
 void gcrt_block_reset_lock(void);
+/* In a forked child: the pool as it was at the start. */
+void gcrt_block_forget(void);
 
 #endif

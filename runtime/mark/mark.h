@@ -32,6 +32,15 @@ void gcrt_mark_stop_helpers(void);
 
 /* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);
+
+/* Marking beside the program, in steps, by the thread that runs the collection. */
+/* With the mutators stopped: makes grey what the roots point to. */
+void gcrt_mark_grey(const struct gcrt_root *roots, size_t count);
+/* Scans the marked objects between two addresses of the heap again, and makes grey what they point to. */
+void gcrt_mark_written(uintptr_t low, uintptr_t high);
+/* Until nothing is grey; with `uncollectable` those objects, too. */
+void gcrt_mark_grey_out(unsigned members, bool uncollectable);
+
 void gcrt_mark_get_stats(struct gcrt_mark_stats *stats);
 
 /* Bytes of mark stacks. */

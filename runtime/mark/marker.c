@@ -8,8 +8,10 @@
  * The queue is in the frame of the loop and the top of the stack in registers: nothing else points there, so the
  * compiler keeps them. Chunk entries stay in the cache. What was tried and what it cost is in docs/design/mark.md.
  *
- * Runs with the mutators stopped, on several threads at once, without an atomic operation for an object: two
- * markers that meet at one both scan it (heap/marks.h). Nothing is allocated but blocks. */
+ * Runs on several threads at once, with the mutators stopped or running, without an atomic operation for an object: two
+ * markers that meet at one both scan it (heap/marks.h), and what a mutator writes meanwhile is scanned again (cycle.h).
+ * A chunk's entry is read from its cell count on, which is published last (heap/layout.h). Nothing is allocated but
+ * blocks. */
 #include "mark/marker.h"
 
 #include "base/report.h"
@@ -116,9 +118,10 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   /* gcrt_find_cell, without what the loop knows already. */
   size_t offset = address - loop->base;
   const struct gcrt_chunk *chunk = &loop->chunks[offset >> GCRT_CHUNK_SHIFT];
+  uint32_t cells = gcrt_chunk_cells(chunk);
   size_t first = chunk->first;
   uint32_t index = (uint32_t)(((offset - (first << GCRT_CHUNK_SHIFT)) / GCRT_GRANULE * chunk->magic) >> 31);
-  if (index >= chunk->cells) return;
+  if (index >= cells) return;
   gcrt_mark *mark = gcrt_span_marks(chunk) + index;
   /* Most pointers point to the start. */
   uintptr_t start = gcrt_predict(loop->base + (first << GCRT_CHUNK_SHIFT) + (size_t)index * chunk->cell, address);
@@ -135,7 +138,7 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   slot->noscan = chunk->flags & GCRT_FLAG_NOSCAN;
 }
 
-/* Object memory is read while nobody writes it; foreign memory may be poisoned for a sanitizer. */
+/* Words are read whole, whoever writes them; foreign memory may be poisoned for a sanitizer. */
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan(struct loop *loop, uintptr_t start, uintptr_t end) {
   for (uintptr_t at = start; at < end; at += GCRT_WORD_BYTES) {
     uintptr_t value = *(const volatile uintptr_t *)at;
@@ -194,20 +197,75 @@ GCRT_INLINE void visit_ending_at(struct loop *loop, uintptr_t address) {
   if (gcrt_place_start(&place) + gcrt_place_size(&place) == address) add_candidate(loop, address - 1);
 }
 
-GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, struct gcrt_range range,
-                                                bool one_past_end) {
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_root(struct loop *loop, struct gcrt_range range, bool one_past_end) {
   if (!one_past_end) {
-    gcrt_marker_slice(marker, range);
+    scan(loop, range.start, range.end);
     return;
   }
-  struct loop loop;
-  loop_start(&loop, marker);
   for (uintptr_t at = range.start; at < range.end; at += GCRT_WORD_BYTES) {
     uintptr_t value = *(const volatile uintptr_t *)at;
-    if (value - loop.base > loop.used) continue;
-    if (value - loop.base < loop.used) add_candidate(&loop, value);
-    if (value % GCRT_GRANULE == 0) visit_ending_at(&loop, value);
+    if (value - loop->base > loop->used) continue;
+    if (value - loop->base < loop->used) add_candidate(loop, value);
+    if (value % GCRT_GRANULE == 0) visit_ending_at(loop, value);
   }
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, struct gcrt_range range,
+                                                bool one_past_end) {
+  struct loop loop;
+  loop_start(&loop, marker);
+  scan_root(&loop, range, one_past_end);
+  drain(&loop);
+}
+
+/* Leaves what is grey on the stack, for a drain to come. */
+static void leave_grey(struct loop *loop) {
+  while (loop->waiting) {
+    uint32_t oldest = loop->head - loop->waiting--;
+    struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
+    settle(loop, &candidate);
+  }
+  if (loop->marker->block) loop->marker->block->count = loop->count;
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_grey_root(struct gcrt_marker *marker, struct gcrt_range range,
+                                                     bool one_past_end) {
+  struct loop loop;
+  loop_start(&loop, marker);
+  scan_root(&loop, range, one_past_end);
+  leave_grey(&loop);
+}
+
+/* The words of marked cells between two addresses of one chunk. */
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked_part(struct loop *loop, const struct gcrt_chunk *chunk,
+                                                            uintptr_t low, uintptr_t high) {
+  uintptr_t span = loop->base + ((size_t)chunk->first << GCRT_CHUNK_SHIFT);
+  const gcrt_mark *marks = gcrt_span_marks(chunk);
+  const unsigned black = 3 - loop->white;
+  size_t cell = chunk->cell ? chunk->cell : gcrt_heap.spans[chunk->first].size;
+  size_t end = gcrt_min((high - 1 - span) / cell + 1, chunk->cells);
+  for (size_t i = (low - span) / cell; i < end; i++) {
+    if (marks[i] == black) scan(loop, gcrt_max(low, span + i * cell), gcrt_min(high, span + (i + 1) * cell));
+  }
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range) {
+  struct loop loop;
+  loop_start(&loop, marker);
+  while (range.start < range.end) {
+    const struct gcrt_chunk *chunk = &loop.chunks[(range.start - loop.base) >> GCRT_CHUNK_SHIFT];
+    uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_CHUNK) + GCRT_CHUNK);
+    if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) {
+      scan_marked_part(&loop, chunk, range.start, end);
+    }
+    range.start = end;
+  }
+  leave_grey(&loop);
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_rest(struct gcrt_marker *marker) {
+  struct loop loop;
+  loop_start(&loop, marker);
   drain(&loop);
 }
 

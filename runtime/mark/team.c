@@ -177,6 +177,7 @@ static bool wait_for_work(void) {
 static void work_as(struct gcrt_marker *marker) {
   uint64_t begin = gcrt_clock_thread_cpu();
   marker->alone = team.active == 1;
+  gcrt_marker_rest(marker);
   do {
     struct work work = {0};
     for (;;) {
@@ -247,26 +248,51 @@ static void run_job(unsigned members) {
   while ((left = gcrt_load_acquire(&team.working)) != 0) gcrt_futex_wait(&team.working, (uint32_t)left, -1);
 }
 
-void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members) {
-  size_t used = gcrt_load(&gcrt_heap.used);
-  size_t bound = team.block_limit ? team.block_limit : 1024 + used / 64 / sizeof(struct gcrt_block);
-  gcrt_block_bound(bound);
+/* Until nothing is grey. Roots and uncollectable objects are looked at first, if there are any in `count`. */
+static void mark_until_done(const struct gcrt_root *roots, size_t count, bool spans, unsigned members) {
   members = (unsigned)gcrt_min(members, gcrt_load_acquire(&team.started) + 1);
   team.roots = roots;
   team.root_count = count;
   team.rescan = false;
+  team.span = spans ? 0 : SIZE_MAX;
   for (;;) {
     team.root = 0;
     team.root_at = 0;
-    team.span = 0;
     gcrt_store(&team.sources, 1);
-    gcrt_store(&team.overflowed, 0);
     run_job(members);
     if (!gcrt_load(&team.overflowed)) break;
+    gcrt_store(&team.overflowed, 0);
     gcrt_add(&team.overflows, 1);
     team.rescan = true;
+    team.span = 0;
   }
+}
+
+static void bound_blocks(void) {
+  size_t used = gcrt_load(&gcrt_heap.used);
+  gcrt_block_bound(team.block_limit ? team.block_limit : 1024 + used / 64 / sizeof(struct gcrt_block));
+}
+
+void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members) {
+  bound_blocks();
+  mark_until_done(roots, count, true, members);
   gcrt_block_trim(1024);
+}
+
+void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
+  bound_blocks();
+  for (size_t i = 0; i < count; i++) {
+    gcrt_marker_grey_root(&team.markers[0], roots[i].range, roots[i].kind == GCRT_ROOT_STACK);
+  }
+}
+
+void gcrt_mark_written(uintptr_t low, uintptr_t high) {
+  gcrt_marker_written(&team.markers[0], (struct gcrt_range){low, high});
+}
+
+void gcrt_mark_grey_out(unsigned members, bool uncollectable) {
+  bound_blocks();
+  mark_until_done(NULL, 0, uncollectable, members);
 }
 
 void gcrt_mark_init(unsigned members) {
@@ -289,7 +315,22 @@ size_t gcrt_mark_memory(void) { return team.members * sizeof(struct gcrt_marker)
 
 void gcrt_mark_limit_blocks(size_t blocks) { team.block_limit = blocks; }
 
+/* What was grey in the parent's marking. Its blocks may be anywhere: they are lost. */
+static void abandon(void) {
+  for (unsigned i = 0; i < team.members; i++) {
+    struct gcrt_marker *marker = &team.markers[i];
+    marker->block = NULL;
+    gcrt_store(&marker->deque.top, 0);
+    gcrt_store(&marker->deque.bottom, 0);
+  }
+  gcrt_block_forget();
+  gcrt_store(&team.overflowed, 0);
+  gcrt_store(&team.sources, 0);
+  team.shared_count = 0;
+}
+
 void gcrt_mark_after_fork(void) {
+  if (gcrt_load(&gcrt_heap.marking)) abandon();
   gcrt_store(&team.started, 0);
   gcrt_lock_reset(&team.starting);
   gcrt_lock_reset(&team.lock);

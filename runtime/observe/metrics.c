@@ -39,7 +39,7 @@ static double cpu_fraction(void) {
 
 static void count_cycle(const struct gcrt_cycle_report *report) {
   gcrt_lock(&observed.lock);
-  uint64_t pause = report->end - report->begin;
+  uint64_t pause = report->pause_ns;
   observed.pause_ns[observed.cycles % RUNTIME_METRICS_PAUSES] = pause;
   observed.pause_end[observed.cycles % RUNTIME_METRICS_PAUSES] = report->end_realtime;
   observed.cycles++;

@@ -120,6 +120,8 @@ static const char *error_text(int error) {
     return "No such device";
   case ENOMEM:
     return "Cannot allocate memory";
+  case ESRCH:
+    return "No such process";
   case EBADF:
     return "Bad file descriptor";
   default:
@@ -208,7 +210,7 @@ static bool open_uffd(char *reason, size_t size) {
 }
 
 static bool open_pagemap(char *reason, size_t size) {
-  static const char path[] = "/proc/self/pagemap";
+  static const char path[] = "/proc/thread-self/pagemap";
   long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return fail(reason, size, path, errno);
   tracker.pagemap = move_up(fd);
@@ -484,17 +486,18 @@ bool gcrt_tracker_check(char *reason, size_t size) {
     close_all();
     tracker.pid = gcrt_process_id();
   }
-  if (!is_ours(tracker.pagemap, &tracker.pagemap_is)) {
-    tracker.pagemap = -1;
-    if (!open_pagemap(reason, size)) return false;
+  if (!is_ours(tracker.uffd, &tracker.uffd_is)) {
+    tracker.uffd = -1;
+    if (!open_uffd(reason, size)) return false;
+    if (!register_all(reason, size)) {
+      /* Half of it would pass for whole at the next check. */
+      close_ours(&tracker.uffd, &tracker.uffd_is);
+      return false;
+    }
   }
-  if (is_ours(tracker.uffd, &tracker.uffd_is)) return true;
-  tracker.uffd = -1;
-  if (!open_uffd(reason, size)) return false;
-  if (register_all(reason, size)) return true;
-  /* Half of it would pass for whole at the next check. */
-  close_ours(&tracker.uffd, &tracker.uffd_is);
-  return false;
+  if (is_ours(tracker.pagemap, &tracker.pagemap_is)) return true;
+  tracker.pagemap = -1;
+  return open_pagemap(reason, size);
 }
 
 void gcrt_tracker_after_fork(void) {
@@ -518,5 +521,6 @@ void gcrt_tracker_get_stats(struct gcrt_tracker_stats *stats) {
       .disarms = gcrt_load(&counters.disarms),
       .disarm_ns = gcrt_load(&counters.disarm_ns),
       .reopened = gcrt_load(&counters.reopened),
+      .ranges = tracker.count,
   };
 }

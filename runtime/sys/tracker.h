@@ -3,8 +3,8 @@
  *
  * A page of a registered range is armed or not. A write to an armed page disarms it. "Written" means not armed: a page
  * that was never armed, is in a mapping that came after gcrt_tracker_add, or was given back by madvise counts as
- * written, so whatever the tracker does not know errs on the safe side. Pages without memory behind them read as zero,
- * or as the file under them; they may be reported or not, and one that gets memory later reads as written.
+ * written, so whatever the tracker does not know errs on the safe side. A page without memory behind it reads as zero,
+ * or as the file under it; it may be reported or not, and if it is not, it will be once it was written.
  *
  * start, add, check, disarm and after_fork: one thread at a time, and no other call meanwhile. arm and written: any
  * number of threads at once, for ranges that do not overlap. Nothing here allocates, takes a lock or calls the program,
@@ -37,8 +37,8 @@ bool gcrt_tracker_check(char *reason, size_t size);
  * the last check may have come from a file of the program's. Any thread. */
 bool gcrt_tracker_intact(void);
 
-/* Writes into the range are noted from here on (it forgets earlier ones). Pages without memory and parts that are not
- * registered stay unarmed. False: refused. */
+/* Writes into the range are noted from here on (it forgets earlier ones). Parts that are not registered stay unarmed.
+ * Memory that was never touched costs page tables, 1/512 of its size: arm what is in use. False: refused. */
 bool gcrt_tracker_arm(uintptr_t start, uintptr_t end);
 
 /* Calls found(argument, low, high) for each run of pages of the range that were written since they were armed, or that
@@ -57,7 +57,7 @@ bool gcrt_tracker_disarm(uintptr_t start, uintptr_t end);
  * start again to use it. Async-signal-safe enough for a fork child. */
 void gcrt_tracker_after_fork(void);
 
-/* Since the process began. Times are summed over threads. */
+/* Counted since the process began. Times are summed over threads. */
 struct gcrt_tracker_stats {
   enum gcrt_tracker_kind kind;
   uint64_t arms, armed_bytes, arm_ns;
@@ -65,6 +65,7 @@ struct gcrt_tracker_stats {
   uint64_t written_pages; /* reported by gcrt_tracker_written */
   uint64_t disarms, disarm_ns;
   uint64_t reopened; /* times that gcrt_tracker_check had to open a descriptor again */
+  uint64_t ranges;   /* registered; those that touch are one */
 };
 
 /* Any thread. */

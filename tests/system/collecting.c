@@ -125,9 +125,10 @@ START_TEST(heap_keeps_to_its_goal) {
     system_on_thread(make_garbage, (void *)(size_t)(2 * MIB));
     struct runtime_metrics m = system_metrics();
     if (m.heap_alloc > most) most = m.heap_alloc;
-    /* A refill is charged whole, so a heap passes its goal by what the caches hold, not by more. */
-    ck_assert_msg(m.heap_alloc <= m.next_gc + MIB, "%llu allocated, goal %llu", (unsigned long long)m.heap_alloc,
-                  (unsigned long long)m.next_gc);
+    /* A refill is charged whole, so a heap passes its goal by what the caches hold, not by more; one that is marked
+     * beside the program may be outrun by a quarter. */
+    ck_assert_msg(m.heap_alloc <= m.next_gc + m.next_gc / 4 + MIB, "%llu allocated, goal %llu",
+                  (unsigned long long)m.heap_alloc, (unsigned long long)m.next_gc);
   }
   uint64_t cycles = system_collections() - before.num_gc;
   ck_assert_msg(cycles * 2 * step >= 80 * MIB - 2 * step, "%llu collections over 80 MiB at steps of %llu",

@@ -42,6 +42,7 @@ static void assert_number(const struct gcrt_option_row *row, int64_t number) {
 
 START_TEST(bounds_of_every_row) {
   const struct gcrt_option_row *row = &gcrt_option_rows[_i];
+  if (row->type == GCRT_OPTION_TRACKER) return; /* names, not numbers */
   const int64_t numbers[] = {row->low,
                              row->low + 1,
                              row->high,
@@ -92,7 +93,18 @@ START_TEST(malformed_values_of_every_row) {
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) assert_refused(row->variable, values[i]);
   if (row->type != GCRT_OPTION_PERCENT) assert_refused(row->variable, "off");
   if (row->type != GCRT_OPTION_SIZE) assert_refused(row->variable, "64B");
-  if (row->low <= 64) assert_value(row->variable, "0000000000000000000000000064", 64);
+  if (row->low <= 64 && row->type != GCRT_OPTION_TRACKER)
+    assert_value(row->variable, "0000000000000000000000000064", 64);
+}
+END_TEST
+
+START_TEST(trackers_have_names) {
+  assert_value("GCRT_TRACKER", "auto", GCRT_CHOOSE_auto);
+  assert_value("GCRT_TRACKER", "none", GCRT_CHOOSE_none);
+  assert_value("GCRT_TRACKER", "uffd", GCRT_CHOOSE_uffd);
+  assert_refused("GCRT_TRACKER", "uff");
+  assert_refused("GCRT_TRACKER", "uffd,none");
+  assert_refused("GCRT_TRACKER", "2");
 }
 END_TEST
 
@@ -123,6 +135,10 @@ START_TEST(what_is_accepted_is_said_with_its_bounds) {
   for (size_t i = 0; i < gcrt_option_row_count; i++) {
     const struct gcrt_option_row *row = &gcrt_option_rows[i];
     ck_assert_int_eq(gcrt_option_parse(row->variable, "x", &result, expected, sizeof expected), -1);
+    if (row->type == GCRT_OPTION_TRACKER) {
+      ck_assert_str_eq(expected, "one of auto, none, uffd");
+      continue;
+    }
     if (row->type == GCRT_OPTION_SIZE) {
       ck_assert_ptr_nonnull(strstr(expected, "from 16 MiB to 4 TiB"));
       ck_assert_ptr_nonnull(strstr(expected, "KiB"));
@@ -261,6 +277,7 @@ static Suite *make_suite(void) {
   TCase *tc = test_case(suite, "parser", 20);
   tcase_add_loop_test(tc, bounds_of_every_row, 0, (int)gcrt_option_row_count);
   tcase_add_loop_test(tc, malformed_values_of_every_row, 0, (int)gcrt_option_row_count);
+  tcase_add_test(tc, trackers_have_names);
   tcase_add_test(tc, off_is_a_percentage);
   tcase_add_test(tc, sizes_have_binary_suffixes);
   tcase_add_test(tc, an_unknown_variable_is_refused);

@@ -1,11 +1,18 @@
 /* The goal of GCRT_GOGC: its formula, its minimum, off, and sums beyond 64 bits. */
+#include "base/options.h"
 #include "cycle/cycle.h"
 
 #include "support/support.h"
 
 #define MIB ((uint64_t)1 << 20)
 
+/* A collection in one stop that left `live` bytes. Returns the goal it set. */
+static uint64_t cycle_end(uint64_t live) {
+  return gcrt_pacer_cycle_end(&(struct gcrt_cycle_report){.heap_before = live, .heap_flip = live, .heap_after = live});
+}
+
 START_TEST(goal_follows_live_and_percent) {
+  gcrt_options.tracker = GCRT_CHOOSE_none;
   static const struct {
     int percent;
     uint64_t live, goal;
@@ -26,8 +33,7 @@ START_TEST(goal_follows_live_and_percent) {
   };
   for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
     gcrt_pacer_set_percent(cases[i].percent);
-    ck_assert_msg(gcrt_pacer_cycle_end(cases[i].live) == cases[i].goal, "case %u: %lu", i,
-                  (unsigned long)gcrt_pacer_goal());
+    ck_assert_msg(cycle_end(cases[i].live) == cases[i].goal, "case %u: %lu", i, (unsigned long)gcrt_pacer_goal());
     ck_assert_uint_eq(gcrt_pacer_goal(), cases[i].goal);
     ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), cases[i].goal);
   }
@@ -35,7 +41,7 @@ START_TEST(goal_follows_live_and_percent) {
 END_TEST
 
 START_TEST(off_has_no_goal) {
-  gcrt_pacer_cycle_end(10 * MIB);
+  cycle_end(10 * MIB);
   int before = gcrt_pacer_set_percent(-7);
   ck_assert_int_eq(before, 100);
   ck_assert_uint_eq(gcrt_pacer_goal(), UINT64_MAX);
@@ -54,11 +60,36 @@ START_TEST(due_when_the_goal_is_reached) {
 }
 END_TEST
 
+/* The runway is what was allocated while objects were marked, and a quarter more. */
+START_TEST(concurrent_collections_start_earlier) {
+  gcrt_options.tracker = GCRT_CHOOSE_uffd;
+  struct gcrt_cycle_report report = {
+      .concurrent = true, .heap_before = 100 * MIB, .heap_flip = 108 * MIB, .heap_after = 64 * MIB};
+  ck_assert_uint_eq(gcrt_pacer_cycle_end(&report), 128 * MIB);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 118 * MIB);
+  report.heap_flip = 400 * MIB; /* never earlier than a quarter of the way */
+  gcrt_pacer_cycle_end(&report);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 80 * MIB);
+  gcrt_pacer_phase(GCRT_PACE_MARK);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 160 * MIB);
+  gcrt_pacer_phase(GCRT_PACE_SWEEP);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), UINT64_MAX);
+  ck_assert(gcrt_pacer_sweeping());
+  cycle_end(64 * MIB);
+  ck_assert(!gcrt_pacer_sweeping());
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 96 * MIB); /* the first one's runway is a guess */
+  gcrt_options.tracker = GCRT_CHOOSE_none;
+  cycle_end(64 * MIB);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 128 * MIB);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("cycle-pacer");
   TCase *tests = test_case(suite, "pacer", 10);
   tcase_add_test(tests, goal_follows_live_and_percent);
   tcase_add_test(tests, off_has_no_goal);
+  tcase_add_test(tests, concurrent_collections_start_earlier);
   tcase_add_test(tests, due_when_the_goal_is_reached);
   return suite;
 }

@@ -1,0 +1,62 @@
+/* The thread on which concurrent collections run. It sleeps until one is asked for; requests that come meanwhile are
+ * served by the next one, if they are not served by then.
+ *
+ * Started by the first mutator that wants it, parked, as making a thread may wait for one that loads a library. It
+ * blocks every signal and is no mutator. Thread-safe, not async-signal-safe. */
+#include "base/bits.h"
+#include "cycle/phases.h"
+#include "sys/lock.h"
+#include "sys/proc.h"
+#include "world/park.h"
+
+static struct {
+  struct gcrt_lock starting; /* nobody waits for it */
+  gcrt_word started;
+  gcrt_word reasons;    /* a bit for each enum gcrt_cycle_reason that is asked for */
+  gcrt_word generation; /* of the thread that serves; another one ends */
+} background;
+
+static void serve(void *argument) {
+  size_t generation = (size_t)argument;
+  while (gcrt_load_acquire(&background.generation) == generation) {
+    size_t reasons = gcrt_load_acquire(&background.reasons);
+    if (reasons == 0) {
+      gcrt_futex_wait(&background.reasons, 0, -1);
+      continue;
+    }
+    size_t bit = reasons & -reasons;
+    gcrt_clear_bits(&background.reasons, bit);
+    gcrt_cycle_run_in_background((enum gcrt_cycle_reason)gcrt_ctz(bit));
+  }
+}
+
+bool gcrt_background_start(void) {
+  if (gcrt_load_acquire(&background.started)) return true;
+  if (!gcrt_lock_try(&background.starting)) return false;
+  bool started = gcrt_load(&background.started) != 0;
+  if (!started) {
+    GCRT_PARK_SCOPE(park);
+    started = gcrt_thread_start(serve, (void *)gcrt_load(&background.generation), "gcrt-cycle");
+    gcrt_store_release(&background.started, started);
+  }
+  gcrt_unlock(&background.starting);
+  return started;
+}
+
+void gcrt_background_request(enum gcrt_cycle_reason reason) {
+  if (gcrt_set_bits(&background.reasons, (size_t)1 << reason)) gcrt_futex_wake(&background.reasons, 1);
+}
+
+void gcrt_background_quit(void) {
+  gcrt_add_full(&background.generation, 1);
+  gcrt_store(&background.started, 0);
+  /* A request that finds nothing due; without it the thread would not look. */
+  gcrt_set_bits(&background.reasons, (size_t)1 << GCRT_CYCLE_GOAL);
+  gcrt_futex_wake(&background.reasons, INT32_MAX);
+}
+
+void gcrt_background_after_fork(void) {
+  gcrt_lock_reset(&background.starting);
+  gcrt_store(&background.started, 0);
+  gcrt_store(&background.reasons, 0);
+}

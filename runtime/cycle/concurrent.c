@@ -1,0 +1,219 @@
+/* A collection whose marking runs beside the program.
+ *
+ *   ARM      every scannable page is armed: its later writes make it dirty
+ *   ROOTS    a short stop: what the roots point to becomes grey; freeing changes its ways (gcrt_heap.marking)
+ *   MARK     grey objects are scanned, the program runs
+ *   PRECLEAN dirty pages are armed anew and their marked objects scanned again, as long as there are fewer each time
+ *   STOP     the same once more with the world stopped, roots again, until nothing is grey; the flip
+ *   SWEEP    beside the program, as after any collection
+ *
+ * Invariant: when nothing is grey in STOP, no marked object and no root holds the address of a white one. A page is
+ * armed before an object on it is scanned, so whatever is written into the object later makes the page dirty; a page
+ * that is not armed (new, or refused) counts as dirty; dirty pages are scanned again after their being armed anew, and
+ * for the last time when nobody can write. Objects are born white: those that nothing reaches go with this very
+ * collection. New chunks beyond what a marker knows as the heap are found through the pages their addresses were
+ * written to.
+ *
+ * Noscan memory is never armed. Pages are disarmed before the sweep, as what it frees is about to be written.
+ *
+ * Runs on the library's background thread, under the cycle's lock. A write barrier would need the compiler; marking a
+ * snapshot of a forked child would copy every page that is written. */
+#include "base/options.h"
+#include "base/report.h"
+#include "cycle/phases.h"
+#include "heap/heap.h"
+#include "mark/mark.h"
+#include "sys/clock.h"
+#include "sys/memory.h"
+#include "sys/proc.h"
+#include "sys/tracker.h"
+
+#include <string.h>
+
+/* Rounds end when so few pages are dirty that the stop may have them. */
+enum { ROUNDS_MOST = 8, PAGES_FEW = 64 };
+
+/* auto: a stop of this length is worth a concurrent collection; of half of it, no longer. */
+enum { LONG_STOP_NS = 500000 };
+
+static struct {
+  enum { UNKNOWN, WORKS, REFUSED } state;
+  gcrt_word concurrent; /* the last decision */
+  char reason[96];      /* of REFUSED */
+} tracker;
+
+static void refuse(void) {
+  if (gcrt_options.tracker == GCRT_CHOOSE_uffd) gcrt_fatal("GCRT_TRACKER=uffd: %s", tracker.reason);
+  tracker.state = REFUSED;
+}
+
+static bool tracker_works(void) {
+  if (tracker.state != UNKNOWN) return tracker.state == WORKS;
+  tracker.state = WORKS;
+  uintptr_t end = gcrt_heap.base + gcrt_heap.reserved;
+  if (!gcrt_tracker_start(tracker.reason, sizeof tracker.reason)) {
+    refuse();
+  } else if (!gcrt_tracker_add(gcrt_heap.base, end)) {
+    gcrt_format(tracker.reason, sizeof tracker.reason, "userfaultfd does not take the heap");
+    refuse();
+  }
+  return tracker.state == WORKS;
+}
+
+bool gcrt_concurrent_suits(void) {
+  if (gcrt_options.tracker == GCRT_CHOOSE_none || tracker.state == REFUSED) return false;
+  if (gcrt_options.tracker == GCRT_CHOOSE_uffd) return true;
+  uint64_t stop = gcrt_pacer_stop_estimate();
+  bool was = gcrt_load(&tracker.concurrent) != 0;
+  bool suits = stop > (was ? LONG_STOP_NS / 2 : LONG_STOP_NS);
+  gcrt_store(&tracker.concurrent, suits);
+  return suits;
+}
+
+const char *gcrt_cycle_tracker(const char **reason) {
+  *reason = tracker.state == REFUSED ? tracker.reason : "";
+  bool none = gcrt_options.tracker == GCRT_CHOOSE_none || tracker.state == REFUSED;
+  return gcrt_tracker_names[none ? GCRT_CHOOSE_none : GCRT_CHOOSE_uffd];
+}
+
+/* Visits every run of chunks that hold scannable objects. */
+static void visit_scannable(void (*visit)(void *argument, uintptr_t low, uintptr_t high), void *argument) {
+  size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  size_t first = SIZE_MAX;
+  for (size_t i = 0; i <= end; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    bool scannable = i < end && gcrt_chunk_cells(chunk) != 0 && !(chunk->flags & GCRT_FLAG_NOSCAN);
+    if (scannable && first == SIZE_MAX) first = i;
+    if (scannable || first == SIZE_MAX) continue;
+    visit(argument, gcrt_chunk_address(first), gcrt_chunk_address(i));
+    first = SIZE_MAX;
+  }
+}
+
+/* A refusal leaves pages unarmed, and these count as dirty. */
+static void arm(void *unused, uintptr_t low, uintptr_t high) {
+  (void)unused;
+  (void)gcrt_tracker_arm(low, high);
+}
+
+static void disarm(void *unused, uintptr_t low, uintptr_t high) {
+  (void)unused;
+  (void)gcrt_tracker_disarm(low, high);
+}
+
+struct round {
+  bool rearm;
+  size_t bytes; /* dirty */
+};
+
+static void scan_again(void *argument, uintptr_t low, uintptr_t high) {
+  struct round *round = argument;
+  round->bytes += high - low;
+  gcrt_mark_written(low, high);
+}
+
+static void scan_written(void *argument, uintptr_t low, uintptr_t high) {
+  struct round *round = argument;
+  if (!gcrt_tracker_written(low, high, round->rearm, scan_again, round)) scan_again(round, low, high);
+}
+
+/* Dirty pages, of which the marked objects were scanned again; what they found is grey. */
+static size_t scan_dirty(bool rearm) {
+  struct round round = {.rearm = rearm};
+  visit_scannable(scan_written, &round);
+  return round.bytes / gcrt_page_size();
+}
+
+static void grey_roots(struct gcrt_cycle_report *report) {
+  gcrt_heap_begin_marking();
+  gcrt_store(&gcrt_heap.marking, 1);
+  gcrt_pacer_phase(GCRT_PACE_MARK);
+  size_t count;
+  const struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
+  gcrt_mark_grey(roots, count);
+}
+
+static void finish(struct gcrt_cycle_report *report) {
+  size_t pages = scan_dirty(false);
+  /* If somebody closed the tracker's descriptors, what it said means nothing. */
+  if (!gcrt_tracker_intact()) {
+    struct round round = {.rearm = false};
+    visit_scannable(scan_again, &round);
+    pages = round.bytes / gcrt_page_size();
+  }
+  report->last_pages = pages;
+  size_t count;
+  const struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
+  gcrt_mark_all(roots, count, report->members);
+  gcrt_cycle_flip(report, roots, count);
+}
+
+struct stop {
+  void (*body)(struct gcrt_cycle_report *);
+  struct gcrt_cycle_report *report;
+};
+
+static void stop_in_loader(void *argument) {
+  struct stop *stop = argument;
+  gcrt_cycle_stopped(stop->body, stop->report);
+}
+
+static void in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
+  struct stop stop = {body, report};
+  gcrt_cycle_in_loader(stop_in_loader, &stop);
+}
+
+static void preclean(struct gcrt_cycle_report *report, unsigned background) {
+  size_t before = SIZE_MAX;
+  while (report->rounds < ROUNDS_MOST) {
+    size_t pages = scan_dirty(true);
+    gcrt_mark_grey_out(background, false);
+    report->rounds++;
+    report->pages += pages;
+    /* What a round costs is what the program writes in the next: when that no longer falls, it will not. */
+    if (pages <= PAGES_FEW || pages > before / 4 * 3) break;
+    before = pages;
+  }
+}
+
+/* Markers beside the program: a quarter of the processors, this thread included. */
+static unsigned background_members(void) { return (unsigned)gcrt_max(1, (gcrt_mark_members() + 2) / 4); }
+
+static bool tracker_ready(void) {
+  if (!tracker_works()) return false;
+  if (gcrt_tracker_check(tracker.reason, sizeof tracker.reason)) return true;
+  refuse();
+  return false;
+}
+
+void gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
+  report->members = gcrt_cycle_members(gcrt_load(&gcrt_heap.live));
+  gcrt_mark_start_helpers(report->members);
+  if (!tracker_ready()) {
+    in_stop(gcrt_cycle_mark_stopped, report);
+    return;
+  }
+  report->concurrent = true;
+  report->heap_before = gcrt_load(&gcrt_heap.live);
+  report->goal = gcrt_pacer_goal();
+  struct gcrt_mark_stats before, after;
+  gcrt_mark_get_stats(&before);
+  uint64_t begin = gcrt_clock_monotonic();
+  visit_scannable(arm, NULL);
+  report->arm_ns = gcrt_clock_monotonic() - begin;
+  in_stop(grey_roots, report);
+  unsigned background = background_members();
+  gcrt_mark_grey_out(background, true);
+  preclean(report, background);
+  in_stop(finish, report);
+  visit_scannable(disarm, NULL);
+  report->mark_ns = report->end - begin;
+  gcrt_mark_get_stats(&after);
+  report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
+}
+
+void gcrt_concurrent_after_fork(void) {
+  if (tracker.state != WORKS) return;
+  gcrt_tracker_after_fork();
+  tracker.state = UNKNOWN;
+}

@@ -1,0 +1,42 @@
+/* What the kinds of collection share, for the files of this folder. */
+#ifndef GCRT_CYCLE_PHASES_H
+#define GCRT_CYCLE_PHASES_H
+
+#include "cycle/cycle.h"
+#include "world/roots.h"
+
+/* stopped.c */
+/* Stops the world, calls body(report), resumes, and adds what that took to the report. Inside the loader's lock; the
+ * caller holds the cycle's lock. */
+void gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report);
+/* In a stop: all roots, counted in the report. */
+const struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *count);
+/* In a stop, when nothing is grey: compares (checkmark), keeps the windows' unused cells, and flips. */
+void gcrt_cycle_flip(struct gcrt_cycle_report *report, const struct gcrt_root *roots, size_t count);
+/* A body: all of a collection that needs the stop, in one. */
+void gcrt_cycle_mark_stopped(struct gcrt_cycle_report *report);
+/* After the last stop, if it was not done there: frees what is white and sets the new goal. */
+void gcrt_cycle_sweep(struct gcrt_cycle_report *report);
+/* Markers that are worth waking for so many bytes, the caller included. */
+unsigned gcrt_cycle_members(uint64_t bytes);
+
+/* concurrent.c: a collection whose marking runs beside the program. */
+/* Whether this collection is one. Opens the tracker when it is first wanted. */
+bool gcrt_concurrent_suits(void);
+/* From arming to the flip, on a thread of the library's, under the cycle's lock. */
+void gcrt_concurrent_mark(struct gcrt_cycle_report *report);
+void gcrt_concurrent_after_fork(void);
+
+/* cycle.c: calls call(argument) inside the loader's lock, and never while another thread forks. */
+void gcrt_cycle_in_loader(void (*call)(void *), void *argument);
+
+/* background.c: the thread on which concurrent collections run. */
+/* Starts it if it does not run. False: the system refuses. */
+bool gcrt_background_start(void);
+/* Asks it for a collection, without waiting. */
+void gcrt_background_request(enum gcrt_cycle_reason reason);
+
+/* cycle.c, for it */
+void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason);
+
+#endif
