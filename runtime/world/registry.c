@@ -12,6 +12,7 @@
 #include "sys/real.h"
 #include "sys/signal.h"
 #include "sys/tls.h"
+#include "world/roots.h"
 #include "world/thread.h"
 
 #include <errno.h>
@@ -27,13 +28,22 @@ enum { SPECIFIC_KEYS = PTHREAD_KEYS_MAX };
 static size_t record_size(void) { return gcrt_align_up(sizeof(struct gcrt_thread), gcrt_page_size()); }
 static size_t specific_size(void) { return gcrt_align_up(SPECIFIC_KEYS * sizeof(uintptr_t), gcrt_page_size()); }
 
-static void list(struct gcrt_thread *thread) {
+/* False: no memory for what a collection must note of one more. */
+static bool list(struct gcrt_thread *thread) {
+  gcrt_add(&gcrt_world.records, 1);
+  if (!gcrt_roots_room_for_threads()) {
+    gcrt_sub(&gcrt_world.records, 1);
+    return false;
+  }
   thread->next = gcrt_world.threads;
   if (thread->next) thread->next->previous = thread;
   gcrt_world.threads = thread;
+  gcrt_world.count++;
+  return true;
 }
 
 static void unlist_and_free(struct gcrt_thread *thread) {
+  gcrt_sub(&gcrt_world.records, 1);
   if (thread->previous) {
     thread->previous->next = thread->next;
   } else {
@@ -75,11 +85,15 @@ static void on_thread_end(void *value) {
   gcrt_thread_detach_self();
 }
 
+static void reserve_roots(void *done) { *(bool *)done = gcrt_roots_reserve(); }
+
 void gcrt_world_init(void) {
+  bool reserved;
+  gcrt_loader_call(reserve_roots, &reserved);
   if (gcrt_real(pthread_key_create)(&end_key, on_thread_end) != 0) {
     gcrt_fatal("no key of pthread_key_create is left for the library");
   }
-  if (!gcrt_thread_attach()) gcrt_fatal("no memory for the record of the main thread");
+  if (!reserved || !gcrt_thread_attach()) gcrt_fatal("no memory for the record of the main thread");
 }
 
 struct gcrt_thread *gcrt_thread_announce(void *argument, bool detached) {
@@ -90,10 +104,11 @@ struct gcrt_thread *gcrt_thread_announce(void *argument, bool detached) {
   thread->creating = true;
   gcrt_store(&thread->state, GCRT_PARKED);
   gcrt_lock(&gcrt_world.lock);
-  gcrt_world.count++;
-  list(thread);
+  bool listed = list(thread);
   gcrt_unlock(&gcrt_world.lock);
-  return thread;
+  if (listed) return thread;
+  gcrt_memory_unmap(thread, record_size());
+  return NULL;
 }
 
 void gcrt_thread_started(struct gcrt_thread *thread) {
@@ -141,10 +156,14 @@ struct gcrt_thread *gcrt_thread_attach(void) {
   /* Nobody will announce the result of this thread's join. */
   thread->detached = true;
   gcrt_lock(&gcrt_world.lock);
-  gcrt_world.count++;
-  list(thread);
-  gcrt_self = thread;
+  bool listed = list(thread);
+  if (listed) gcrt_self = thread;
   gcrt_unlock(&gcrt_world.lock);
+  if (!listed) {
+    gcrt_memory_unmap(thread, record_size());
+    errno = ENOMEM;
+    return NULL;
+  }
   gcrt_real(pthread_setspecific)(end_key, thread);
   return thread;
 }

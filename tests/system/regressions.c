@@ -7,9 +7,11 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 /* Markers are threads that never ended, so the C library waited for them after the last thread of the program. */
 static int main_ends_by_pthread_exit(int argc, char **argv) {
@@ -196,6 +198,76 @@ START_TEST(disarmed_alternate_stack_was_not_known) {
 }
 END_TEST
 
+/* Each registration searched all before it. A million of them took minutes. */
+enum { MANY = 1000000, WORD = sizeof(void *) };
+
+START_TEST(registering_was_quadratic) {
+  gc_set_percent(-1);
+  char *memory = mmap(NULL, (size_t)MANY * WORD, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ck_assert_ptr_ne(memory, MAP_FAILED);
+  for (int round = 0; round < 2; round++) {
+    for (size_t i = 0; i < MANY; i++) {
+      char *at = memory + i * WORD;
+      TEST_REQUIRE((round ? gc_add_roots(at, at + WORD) : gc_stack_register(at, at + WORD)) == 0);
+    }
+    gc_collect();
+    for (size_t i = 0; i < MANY; i++) {
+      char *at = memory + (i % 2 ? i : MANY - 2 - i) * WORD;
+      TEST_REQUIRE((round ? gc_remove_roots(at, at + WORD) : gc_stack_unregister(at)) == 0, "%zu", i);
+    }
+    ck_assert_int_eq(round ? gc_remove_roots(memory, memory + WORD) : gc_stack_unregister(memory), -1);
+    ck_assert_int_eq(errno, ENOENT);
+  }
+}
+END_TEST
+
+START_TEST(range_registered_a_million_times) {
+  static void *words[8];
+  for (size_t i = 0; i < MANY; i++) TEST_REQUIRE(gc_add_roots(words, words + 8) == 0);
+  for (size_t i = 0; i < MANY; i++) TEST_REQUIRE(gc_remove_roots(words, words + 8) == 0);
+  ck_assert_int_eq(gc_remove_roots(words, words + 8), -1);
+  ck_assert_int_eq(errno, ENOENT);
+}
+END_TEST
+
+/* The list of all roots grew inside the stop, and the library gave up when it could not. */
+static int registers_until_memory_ends(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  static void *words[1 << 20];
+  void *volatile object = gc_alloc(64);
+  /* Room for the table, which is doubled, and no more than that. */
+  struct rlimit limit = {0, 0};
+  FILE *file = fopen("/proc/self/statm", "r");
+  unsigned long pages = 0;
+  if (!file || fscanf(file, "%lu", &pages) != 1) return 2;
+  fclose(file);
+  limit.rlim_cur = limit.rlim_max = pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)14 << 20);
+  if (setrlimit(RLIMIT_AS, &limit) != 0) return 2;
+  size_t added = 0;
+  errno = 0;
+  while (added < 1 << 20 && gc_add_roots(&words[added], &words[added] + 1) == 0) added++;
+  TEST_REQUIRE(added < 1 << 20 && errno == ENOMEM, "%zu, errno %d", added, errno);
+  words[added - 1] = gc_alloc(64);
+  gc_collect();
+  TEST_REQUIRE(gc_base(words[added - 1]) == words[added - 1] && gc_base(object) == object);
+  puts("collected");
+  return 0;
+}
+
+START_TEST(memory_for_the_list_of_roots_was_asked_for_in_the_stop) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  TEST_SKIP("the sanitizer's own tables exceed the limit");
+#endif
+  static const char *const environment[] = {"GCRT_MARKERS=1", NULL};
+  struct test_child_options options = {.environment = environment};
+  struct test_child child = test_child_exec_self("until-memory-ends", NULL, &options);
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "collected");
+  test_child_free(&child);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("regressions");
   TCase *tests = test_case(suite, "regressions", 60);
@@ -206,10 +278,15 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, handler_in_a_stop_hid_objects);
   tcase_add_test(tests, data_limit_kept_programs_from_starting);
   tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
+  tcase_add_test(tests, registering_was_quadratic);
+  tcase_add_test(tests, range_registered_a_million_times);
+  tcase_add_test(tests, memory_for_the_list_of_roots_was_asked_for_in_the_stop);
   return suite;
 }
 
-static const struct test_child_entry children[] = {
-    {"main-ends", main_ends_by_pthread_exit}, {"allocates", allocates}, {NULL, NULL}};
+static const struct test_child_entry children[] = {{"main-ends", main_ends_by_pthread_exit},
+                                                   {"allocates", allocates},
+                                                   {"until-memory-ends", registers_until_memory_ends},
+                                                   {NULL, NULL}};
 
 TEST_MAIN_CHILDREN(make_suite, children)
