@@ -2,6 +2,7 @@
 #include "system.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -268,6 +269,37 @@ START_TEST(memory_for_the_list_of_roots_was_asked_for_in_the_stop) {
 }
 END_TEST
 
+/* A destructor that ran behind the library's in the last round, and allocated, made its thread known for ever; so did
+ * one that was the first of its thread to allocate, in any round but the first. A later stop looked for the thread. */
+static pthread_key_t rounds_key;
+static __thread int round_of_destructors;
+static int first_to_allocate;
+
+static void allocate_in_rounds(void *value) {
+  if (++round_of_destructors >= first_to_allocate) TEST_REQUIRE(gc_alloc(64) != NULL);
+  if (round_of_destructors < PTHREAD_DESTRUCTOR_ITERATIONS) pthread_setspecific(rounds_key, value);
+}
+
+static void *with_destructors(void *value) {
+  pthread_setspecific(rounds_key, value);
+  return NULL;
+}
+
+START_TEST(last_destructor_left_a_thread_behind) {
+  if (_i % 2 && SYSTEM_SANITIZED) TEST_SKIP("the sanitizer must see every pthread_create");
+  first_to_allocate = _i / 2 + 1;
+  ck_assert_int_eq(pthread_key_create(&rounds_key, allocate_in_rounds), 0);
+  system_pthread_create_fn *create = _i % 2 ? system_libc_pthread_create() : pthread_create;
+  if (!create) TEST_SKIP("no libc.so.6 to take pthread_create from");
+  for (int i = 0; i < 3; i++) {
+    pthread_t thread;
+    ck_assert_int_eq(create(&thread, NULL, with_destructors, &rounds_key), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(system_metrics().threads, 1);
+  }
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("regressions");
   TCase *tests = test_case(suite, "regressions", 60);
@@ -278,6 +310,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, handler_in_a_stop_hid_objects);
   tcase_add_test(tests, data_limit_kept_programs_from_starting);
   tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
+  tcase_add_loop_test(tests, last_destructor_left_a_thread_behind, 0, 2 * PTHREAD_DESTRUCTOR_ITERATIONS);
   tcase_add_test(tests, registering_was_quadratic);
   tcase_add_test(tests, range_registered_a_million_times);
   tcase_add_test(tests, memory_for_the_list_of_roots_was_asked_for_in_the_stop);
