@@ -42,7 +42,8 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
  * gcrt_heap.live becomes what is left. Returns that. */
 size_t gcrt_heap_sweep(bool clobber);
 
-/* recount.c: in a forked child. Makes the counts of every span, and gcrt_heap.live, agree with the bitmaps. */
+/* recount.c: in a forked child. Makes the counts and mark bytes of every span, and gcrt_heap.live, agree with the
+ * bitmaps. */
 void gcrt_heap_recount_spans(void);
 /* Makes the counts of every class agree with the bitmaps; `cache` is the only thread's, or NULL. */
 struct gcrt_cache;
