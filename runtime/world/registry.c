@@ -27,7 +27,10 @@ __thread struct gcrt_thread *gcrt_self __attribute__((tls_model("initial-exec"))
  * keys, in rounds: the last key there can be makes ours the last of each round, and nobody allocates behind it. But
  * what it keeps for that key it has from malloc: where that fails, or may not be called yet, the first key serves. */
 static pthread_key_t first_key, last_key;
-enum { SPECIFIC_KEYS = PTHREAD_KEYS_MAX };
+enum {
+  SPECIFIC_KEYS = PTHREAD_KEYS_MAX,
+  SPECIFIC_FIRST = 32, /* values of the keys below are in the thread's control block */
+};
 
 static size_t record_size(void) { return gcrt_align_up(sizeof(struct gcrt_thread), gcrt_page_size()); }
 static size_t specific_size(void) { return gcrt_align_up(SPECIFIC_KEYS * sizeof(uintptr_t), gcrt_page_size()); }
@@ -109,6 +112,15 @@ static void on_thread_end(void *value) {
   gcrt_thread_detach_self();
 }
 
+/* Values that the calling thread's keys had before it was known. False: no memory. */
+static bool note_values(void) {
+  for (pthread_key_t key = SPECIFIC_FIRST; key < SPECIFIC_KEYS; key++) {
+    if (key == first_key || key == last_key) continue;
+    if (!gcrt_thread_specific(key, (uintptr_t)pthread_getspecific(key))) return false;
+  }
+  return true;
+}
+
 static void create_keys(void) {
   pthread_key_t keys[PTHREAD_KEYS_MAX];
   size_t count = 0;
@@ -130,7 +142,13 @@ void gcrt_world_init(void) {
   bool reserved;
   gcrt_loader_call(reserve_roots, &reserved);
   create_keys();
-  if (!reserved || !gcrt_thread_attach()) gcrt_fatal("no memory for the record of the main thread");
+  struct gcrt_thread *thread = reserved ? gcrt_thread_attach() : NULL;
+  if (!thread) gcrt_fatal("no memory for the record of the main thread");
+  if (thread->tid != gcrt_process_id()) return;
+  /* The initial thread may be joined like one that pthread_create made. */
+  thread->handle = pthread_self();
+  thread->named = true;
+  thread->detached = false;
 }
 
 struct gcrt_thread *gcrt_thread_announce(void *argument, bool detached) {
@@ -201,7 +219,7 @@ struct gcrt_thread *gcrt_thread_attach(void) {
     errno = ENOMEM;
     return NULL;
   }
-  if (hold(thread)) return thread;
+  if (note_values() && hold(thread)) return thread;
   gcrt_thread_detach_self();
   errno = ENOMEM;
   return NULL;

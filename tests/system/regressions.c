@@ -199,6 +199,78 @@ START_TEST(disarmed_alternate_stack_was_not_known) {
 }
 END_TEST
 
+/* What the initial thread gave to pthread_exit was no root until somebody joined it. */
+static pthread_t initial_thread;
+enum { RESULT = 0x5ee7 };
+
+static void *join_the_initial_thread(void *unused) {
+  (void)unused;
+  while (system_metrics().threads != 1) sched_yield();
+  for (int i = 0; i < 2; i++) {
+    system_collect();
+    for (int k = 0; k < 1000; k++) TEST_REQUIRE(gc_alloc(5000) != NULL);
+  }
+  void *result = NULL;
+  TEST_REQUIRE(pthread_join(initial_thread, &result) == 0);
+  TEST_REQUIRE(gc_base(result) == result && *(int *)result == RESULT, "the result was lost");
+  for (int i = 0; i < 2; i++) system_collect();
+  puts("joined");
+  fflush(stdout);
+  _exit(0);
+}
+
+static int initial_thread_gives_a_result(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  pthread_t thread;
+  initial_thread = pthread_self();
+  int *result = gc_alloc(5000);
+  TEST_REQUIRE(result && pthread_create(&thread, NULL, join_the_initial_thread, NULL) == 0);
+  *result = RESULT;
+  pthread_exit(result);
+}
+
+START_TEST(result_of_the_initial_thread_was_lost) {
+  struct test_child child = test_child_exec_self("initial-result", NULL, NULL);
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "joined");
+  test_child_free(&child);
+}
+END_TEST
+
+/* Values of keys that the C library keeps in malloc memory were roots only if the thread was known when it set them. */
+static struct system_set kept_by_keys;
+static struct system_event values_set = SYSTEM_EVENT_INITIALIZER, values_used = SYSTEM_EVENT_INITIALIZER;
+
+static void *sets_values_before_it_is_known(void *keys) {
+  for (size_t i = 0; i < SYSTEM_SET; i++) {
+    TEST_REQUIRE(pthread_setspecific(((pthread_key_t *)keys)[i], test_reveal(kept_by_keys.hidden[i])) == 0);
+  }
+  test_clear_stack();
+  TEST_REQUIRE(gc_thread_register() == 0);
+  system_event_post(&values_set);
+  system_event_wait(&values_used, 1);
+  return NULL;
+}
+
+START_TEST(values_set_before_a_thread_was_known_were_lost) {
+  system_pthread_create_fn *create = system_libc_pthread_create();
+  if (!create) TEST_SKIP("no libc.so.6 to take pthread_create from");
+  if (SYSTEM_SANITIZED) TEST_SKIP("the sanitizer must see every pthread_create");
+  gc_set_percent(-1);
+  static pthread_key_t keys[SYSTEM_SET];
+  for (size_t i = 0; i < SYSTEM_SET; i++) ck_assert_int_eq(pthread_key_create(&keys[i], NULL), 0);
+  system_set_make(&kept_by_keys, 48, gc_alloc, NULL, NULL);
+  pthread_t thread;
+  ck_assert_int_eq(create(&thread, NULL, sets_values_before_it_is_known, keys), 0);
+  system_event_wait(&values_set, 1);
+  for (int i = 0; i < 2; i++) system_collect();
+  ck_assert(system_set_intact(&kept_by_keys));
+  system_event_post(&values_used);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
 /* Each registration searched all before it. A million of them took minutes. */
 enum { MANY = 1000000, WORD = sizeof(void *) };
 
@@ -311,6 +383,8 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, data_limit_kept_programs_from_starting);
   tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
   tcase_add_loop_test(tests, last_destructor_left_a_thread_behind, 0, 2 * PTHREAD_DESTRUCTOR_ITERATIONS);
+  tcase_add_test(tests, result_of_the_initial_thread_was_lost);
+  tcase_add_test(tests, values_set_before_a_thread_was_known_were_lost);
   tcase_add_test(tests, registering_was_quadratic);
   tcase_add_test(tests, range_registered_a_million_times);
   tcase_add_test(tests, memory_for_the_list_of_roots_was_asked_for_in_the_stop);
@@ -319,6 +393,7 @@ static Suite *make_suite(void) {
 
 static const struct test_child_entry children[] = {{"main-ends", main_ends_by_pthread_exit},
                                                    {"allocates", allocates},
+                                                   {"initial-result", initial_thread_gives_a_result},
                                                    {"until-memory-ends", registers_until_memory_ends},
                                                    {NULL, NULL}};
 
