@@ -128,8 +128,8 @@ static void create_keys(void) {
   if (count == 0) gcrt_fatal("no key of pthread_key_create is left for the library");
   first_key = last_key = keys[0];
   for (size_t i = 1; i < count; i++) {
-    first_key = gcrt_min(first_key, keys[i]);
-    last_key = gcrt_max(last_key, keys[i]);
+    first_key = (pthread_key_t)gcrt_min(first_key, keys[i]);
+    last_key = (pthread_key_t)gcrt_max(last_key, keys[i]);
   }
   for (size_t i = 0; i < count; i++) {
     if (keys[i] != first_key && keys[i] != last_key) (void)pthread_key_delete(keys[i]);
