@@ -195,6 +195,9 @@ void gcrt_cache_retire(struct gcrt_cache *cache) {
     struct gcrt_window *window = &cache->windows[slot];
     struct gcrt_refill *refill = &cache->refill[slot];
     struct gcrt_span *owned = refill->span;
+    /* In a forked child the cache of another thread may be newer than the alloc bits: what they do not show as taken
+     * was not counted either. */
+    if (window->mask) window->mask &= gcrt_load(window->alloc);
     unsigned unused = gcrt_popcount(window->mask);
     gcrt_add(&gcrt_heap_stats.retired[gcrt_slot_class(slot)], gcrt_load(&refill->taken) - unused);
     if (unused) {

@@ -15,13 +15,16 @@
 
 enum { GCRT_WINDOW_BYTES = 8192, GCRT_TABLE_MAX = 1024 };
 
+/* In one cache line, and so in one page: fork copies by pages, and its child must not find half a window of another
+ * thread's. */
 struct gcrt_window {
-  uint64_t mask; /* unused cells, counted from base */
+  _Alignas(64) uint64_t mask; /* unused cells, counted from base */
   uintptr_t base;
   size_t cell;      /* bytes */
   gcrt_word *alloc; /* the word of the window's cells */
   gcrt_mark *marks; /* and their mark bytes */
 };
+_Static_assert(sizeof(struct gcrt_window) == 64, "a cache line each");
 
 struct gcrt_refill {
   struct gcrt_span *span; /* owned, or NULL */

@@ -60,7 +60,8 @@ GCRT_INLINE bool gcrt_heap_sweeping(void) {
   return gcrt_load(&gcrt_heap.sweep_next) < gcrt_load(&gcrt_heap.sweep_end) || gcrt_load(&gcrt_heap.sweepers) != 0;
 }
 
-/* recount.c: in a forked child. Makes the counts of every span, and gcrt_heap.live, agree with the bitmaps. */
+/* recount.c: in a forked child. Makes the counts and mark bytes of every span, and gcrt_heap.live, agree with the
+ * bitmaps. */
 void gcrt_heap_recount_spans(void);
 /* Makes the counts of every class agree with the bitmaps; `cache` is the only thread's, or NULL. */
 struct gcrt_cache;

@@ -2,8 +2,9 @@
  *
  * Another thread may have been exchanging a window when the program forked: cells whose alloc bits it had set are then
  * in no window and in no count. The child takes the bitmaps for the truth and computes the counts from them; the cells
- * are free after its first sweep. And fork copies page by page while the other threads run, so a span may say that its
- * cells were never used and hold what was written a moment later: in the child no cell counts as fresh.
+ * are free after its first sweep. And fork copies page by page while the other threads run. So a span may say that its
+ * cells were never used and hold what was written a moment later: in the child no cell counts as fresh. And alloc bits
+ * and mark bytes may be of different moments: a mark byte without its bit would be swept, and counted off, for another.
  *
  * With one thread and no lock held by anyone. */
 #include "heap/cache.h"
@@ -18,6 +19,17 @@ static size_t count_cells(size_t first, const struct gcrt_chunk *chunk) {
   return used;
 }
 
+/* Makes the mark bytes agree with the alloc bits. Writes only where they do not: every page written is a copy. */
+static void mend_marks(size_t first, const struct gcrt_chunk *chunk) {
+  gcrt_mark *marks = gcrt_span_marks(chunk);
+  for (size_t word = 0; word * 64 < chunk->cells; word++) {
+    uint64_t alloc = gcrt_load(&gcrt_heap.allocs[first * GCRT_WORDS + word]);
+    uint64_t white = gcrt_marks_with(marks + 64 * word, gcrt_heap.white);
+    gcrt_marks_store(marks + 64 * word, alloc & ~white, gcrt_heap.white);
+    gcrt_marks_store(marks + 64 * word, white & ~alloc, 0);
+  }
+}
+
 void gcrt_heap_recount_spans(void) {
   size_t live = 0;
   size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
@@ -26,6 +38,7 @@ void gcrt_heap_recount_spans(void) {
     if (chunk->cells == 0 || chunk->first != i) continue;
     struct gcrt_span *span = &gcrt_heap.spans[i];
     size_t used = count_cells(i, chunk);
+    mend_marks(i, chunk);
     gcrt_store(&span->used, used);
     span->fresh = chunk->cells;
     live += used * (chunk->cell ? chunk->cell : span->size);

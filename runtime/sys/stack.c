@@ -184,8 +184,9 @@ static uintptr_t mapped_low_by_reading(uintptr_t low, uintptr_t high) {
   while (at > low) {
     char byte;
     struct iovec here = {&byte, 1}, there = {(void *)(at - page), 1};
-    /* syscall() passes on whole words: an int's upper half would be whatever was there. */
-    if (syscall(SYS_process_vm_readv, syscall(SYS_getpid), &here, 1UL, &there, 1UL, 0UL) != 1) {
+    /* Any thread names the memory, and the initial one may have ended: then the process number names none. syscall()
+     * passes on whole words: an int's upper half would be whatever was there. */
+    if (syscall(SYS_process_vm_readv, syscall(SYS_gettid), &here, 1UL, &there, 1UL, 0UL) != 1) {
       if (errno == EFAULT) break;
       return high;
     }

@@ -99,8 +99,9 @@ static uintptr_t readable_end(uintptr_t start, uintptr_t end) {
   for (uintptr_t at = start; at < end; at = gcrt_align_down(at, page) + page) {
     char byte;
     struct iovec here = {&byte, 1}, there = {(void *)at, 1};
-    /* syscall() passes on whole words: an int's upper half would be whatever was there. */
-    long got = syscall(SYS_process_vm_readv, syscall(SYS_getpid), &here, 1UL, &there, 1UL, 0UL);
+    /* Any thread names the memory, and the initial one may have ended: then the process number names none. syscall()
+     * passes on whole words: an int's upper half would be whatever was there. */
+    long got = syscall(SYS_process_vm_readv, syscall(SYS_gettid), &here, 1UL, &there, 1UL, 0UL);
     if (got == 1) continue;
     if (errno == EFAULT) end = at;
     break;

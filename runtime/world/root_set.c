@@ -1,87 +1,125 @@
-/* The ranges and stacks that the program registered.
+/* The ranges and stacks that the program registers.
  *
- * Two growing arrays under one lock; removal searches from the end, as what was added last mostly goes first. The
- * collector holds the lock during a stop, so a mutator takes it only inside a critical section (the callers in
- * api/roots.c see to that). Not async-signal-safe. */
+ * Two hash tables by address (linear probing, at most half full) under one lock: programs register a stack for each of
+ * a hundred thousand coroutines, and end them in any order. A range that is registered several times is one entry with
+ * a count. Arrays, sorted or not, were not chosen: either the search or the insertion moves over all of them.
+ *
+ * Whatever is registered has room in the list of all roots before it counts (gcrt_roots_room): the collector does not
+ * have to ask for memory during a stop.
+ *
+ * The collector holds the lock during a stop, so a mutator takes it only inside a critical section (the callers in
+ * api/roots.c see to that) or under gcrt_world.lock. Not async-signal-safe. */
 #include "base/bits.h"
 #include "sys/lock.h"
 #include "sys/memory.h"
 #include "world/roots.h"
 
 #include <errno.h>
-#include <string.h>
+
+enum { SLOTS_AT_FIRST = 128 };
 
 struct table {
-  struct gcrt_range *ranges;
-  size_t count, capacity;
+  struct gcrt_registered *slots;
+  size_t size;   /* of slots: a power of two, or 0 */
+  size_t used;   /* slots that are not empty */
+  bool by_start; /* the end of a range is no part of its name */
 };
 
 static struct gcrt_lock lock;
-static struct table roots, stacks;
+static struct table roots, stacks = {.by_start = true};
 
-static bool push(struct table *table, struct gcrt_range range) {
-  if (table->count == table->capacity) {
-    size_t old = table->capacity * sizeof(struct gcrt_range);
-    size_t bytes = old ? 2 * old : gcrt_page_size();
-    struct gcrt_range *ranges = gcrt_memory_map(bytes);
-    if (!ranges) return false;
-    if (old) {
-      memcpy(ranges, table->ranges, old);
-      gcrt_memory_unmap(table->ranges, old);
-    }
-    table->ranges = ranges;
-    table->capacity = bytes / sizeof(struct gcrt_range);
+/* Where the search for a range begins. */
+static size_t home(const struct table *table, const struct gcrt_range *range) {
+  uint64_t key = range->start;
+  if (!table->by_start) key += range->end * UINT64_C(0x2545f4914f6cdd1d);
+  return (size_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) & (table->size - 1);
+}
+
+static bool same(const struct table *table, const struct gcrt_range *a, const struct gcrt_range *b) {
+  return a->start == b->start && (table->by_start || a->end == b->end);
+}
+
+/* The slot of the range, or the empty one where it belongs. The table has an empty slot. */
+static struct gcrt_registered *find(const struct table *table, const struct gcrt_range *range) {
+  size_t at = home(table, range);
+  while (table->slots[at].times && !same(table, &table->slots[at].range, range)) at = (at + 1) & (table->size - 1);
+  return &table->slots[at];
+}
+
+/* Room for one more entry. */
+static bool make_room(struct table *table) {
+  if (2 * (table->used + 1) <= table->size) return true;
+  struct table larger = *table;
+  larger.size = table->size ? 2 * table->size : SLOTS_AT_FIRST;
+  larger.slots = gcrt_memory_map(larger.size * sizeof *larger.slots);
+  if (!larger.slots) return false;
+  for (size_t i = 0; i < table->size; i++) {
+    if (table->slots[i].times) *find(&larger, &table->slots[i].range) = table->slots[i];
   }
-  table->ranges[table->count++] = range;
+  if (table->size) gcrt_memory_unmap(table->slots, table->size * sizeof *table->slots);
+  *table = larger;
   return true;
 }
 
-static struct gcrt_range *find(struct table *table, uintptr_t start, uintptr_t end, bool any_end) {
-  for (size_t i = table->count; i-- > 0;) {
-    struct gcrt_range *range = &table->ranges[i];
-    if (range->start == start && (any_end || range->end == end)) return range;
+/* Empties a slot, and moves what was probed past it. */
+static void erase(struct table *table, struct gcrt_registered *slot) {
+  size_t mask = table->size - 1;
+  size_t hole = (size_t)(slot - table->slots);
+  for (size_t at = (hole + 1) & mask; table->slots[at].times; at = (at + 1) & mask) {
+    size_t distance = (at - home(table, &table->slots[at].range)) & mask;
+    if (distance < ((at - hole) & mask)) continue;
+    table->slots[hole] = table->slots[at];
+    hole = at;
   }
-  return NULL;
+  table->slots[hole].times = 0;
+  table->used--;
 }
 
-static int take(struct table *table, uintptr_t start, uintptr_t end, bool any_end) {
+static int add(struct table *table, struct gcrt_range range, bool once) {
   gcrt_lock(&lock);
-  struct gcrt_range *range = find(table, start, end, any_end);
-  if (range) *range = table->ranges[--table->count];
+  int error = 0;
+  struct gcrt_registered *slot = table->size ? find(table, &range) : NULL;
+  if (slot && slot->times) {
+    if (once) {
+      error = EEXIST;
+    } else {
+      slot->times++;
+    }
+  } else if (!make_room(table) || !gcrt_roots_room(roots.used + stacks.used + 1)) {
+    error = ENOMEM;
+  } else {
+    *find(table, &range) = (struct gcrt_registered){range, 1};
+    table->used++;
+  }
   gcrt_unlock(&lock);
-  return range ? 0 : ENOENT;
+  return error;
 }
 
-int gcrt_root_add(uintptr_t start, uintptr_t end) {
+static int take(struct table *table, struct gcrt_range range) {
   gcrt_lock(&lock);
-  bool added = push(&roots, (struct gcrt_range){start, end});
+  struct gcrt_registered *slot = table->size ? find(table, &range) : NULL;
+  bool known = slot && slot->times;
+  if (known && --slot->times == 0) erase(table, slot);
   gcrt_unlock(&lock);
-  return added ? 0 : ENOMEM;
+  return known ? 0 : ENOENT;
 }
 
-int gcrt_root_remove(uintptr_t start, uintptr_t end) { return take(&roots, start, end, false); }
+int gcrt_root_add(uintptr_t start, uintptr_t end) { return add(&roots, (struct gcrt_range){start, end}, false); }
+int gcrt_root_remove(uintptr_t start, uintptr_t end) { return take(&roots, (struct gcrt_range){start, end}); }
+int gcrt_stack_add(uintptr_t low, uintptr_t high) { return add(&stacks, (struct gcrt_range){low, high}, true); }
+int gcrt_stack_remove(uintptr_t low) { return take(&stacks, (struct gcrt_range){low, 0}); }
 
-int gcrt_stack_add(uintptr_t low, uintptr_t high) {
-  gcrt_lock(&lock);
-  bool known = find(&stacks, low, 0, true) != NULL;
-  bool added = !known && push(&stacks, (struct gcrt_range){low, high});
-  gcrt_unlock(&lock);
-  if (known) return EEXIST;
-  return added ? 0 : ENOMEM;
+const struct gcrt_registered *gcrt_root_ranges(size_t *slots) {
+  *slots = roots.size;
+  return roots.slots;
 }
 
-int gcrt_stack_remove(uintptr_t low) { return take(&stacks, low, 0, true); }
-
-const struct gcrt_range *gcrt_root_ranges(size_t *count) {
-  *count = roots.count;
-  return roots.ranges;
+const struct gcrt_registered *gcrt_root_stacks(size_t *slots) {
+  *slots = stacks.size;
+  return stacks.slots;
 }
 
-const struct gcrt_range *gcrt_root_stacks(size_t *count) {
-  *count = stacks.count;
-  return stacks.ranges;
-}
-
+size_t gcrt_root_set_count(void) { return roots.used + stacks.used; }
 void gcrt_root_set_lock(void) { gcrt_lock(&lock); }
 void gcrt_root_set_unlock(void) { gcrt_unlock(&lock); }
 void gcrt_root_set_reset_lock(void) { gcrt_lock_reset(&lock); }

@@ -1,11 +1,13 @@
 /* All roots of the moment, as an array of ranges.
  *
  * Called with the world stopped, the loader's lock held (so that no library comes or goes, and no thread-local block is
- * being made elsewhere) and the root set's lock held. It allocates by mapping pages only. One array for all was chosen
- * over visiting as one marks, so that markers can share the work.
+ * being made elsewhere) and the root set's lock held. Memory for the list is taken before, under that lock: by whoever
+ * makes a thread known or registers something, and gets ENOMEM if there is none. One array for all was chosen over
+ * visiting as one marks, so that markers can share the work.
  *
  * A stack is searched from the stack pointer of the thread that runs on it. A thread may run on its own stack, on an
- * alternate signal stack, or on a registered one: whatever it left behind on its own stack then counts as well. */
+ * alternate signal stack, or on a registered one: whatever it left behind on its own stack then counts as well. Of
+ * registered stacks there may be very many, so the threads' stack pointers are sorted, and looked up for each stack. */
 #include "world/roots.h"
 
 #include "base/report.h"
@@ -21,48 +23,170 @@ struct module {
   size_t id, size;
 };
 
-static struct {
-  struct gcrt_root *items;
-  size_t count, capacity;
-} roots;
+/* The stack pointer of a thread, below the alternate stack it may run on. */
+struct runner {
+  uintptr_t sp;
+  bool registered; /* it is on a registered stack */
+};
 
-static struct {
-  struct module *items;
-  size_t count, capacity;
-} modules;
+/* Roots of a thread, without its thread-local blocks: see add_thread. */
+enum { ROOTS_OF_A_THREAD = 8 };
+/* For what is loaded after the last look. */
+enum { SPARE_ROOTS = 1024, SPARE_MODULES = 256 };
 
-/* Doubles a mapped array. */
-static void *grow(void *items, size_t *capacity, size_t item) {
-  size_t old = *capacity * item;
-  size_t bytes = old ? 2 * old : 16 * gcrt_page_size();
+struct array {
+  void *items;
+  size_t count, capacity;
+};
+
+static struct array roots;             /* of struct gcrt_root */
+static struct array modules;           /* of struct module */
+static struct array runners;           /* of struct runner, by address once all are there */
+static size_t data_seen, modules_seen; /* when objects were last counted */
+
+/* Room for `wanted` items of that size. What the array holds is kept. */
+static bool make_room(struct array *array, size_t wanted, size_t item) {
+  if (wanted <= array->capacity) return true;
+  size_t old = array->capacity * item;
+  size_t bytes = gcrt_align_up(gcrt_max(2 * old, wanted * item), gcrt_page_size());
   void *grown = gcrt_memory_map(bytes);
-  if (!grown) gcrt_fatal("no memory for the list of roots (%zu bytes)", bytes);
+  if (!grown) return false;
   if (old) {
-    memcpy(grown, items, old);
-    gcrt_memory_unmap(items, old);
+    memcpy(grown, array->items, array->count * item);
+    gcrt_memory_unmap(array->items, old);
   }
-  *capacity = bytes / item;
-  return grown;
+  array->items = grown;
+  array->capacity = bytes / item;
+  return true;
+}
+
+bool gcrt_roots_room(size_t registered) {
+  size_t threads = gcrt_load(&gcrt_world.records);
+  size_t wanted = SPARE_ROOTS + 2 * data_seen + registered + threads * (ROOTS_OF_A_THREAD + 2 * modules_seen);
+  return make_room(&roots, wanted, sizeof(struct gcrt_root)) &&
+         make_room(&modules, SPARE_MODULES + 2 * modules_seen, sizeof(struct module)) &&
+         make_room(&runners, threads, sizeof(struct runner));
+}
+
+bool gcrt_roots_room_for_threads(void) {
+  gcrt_root_set_lock();
+  bool room = gcrt_roots_room(gcrt_root_set_count());
+  gcrt_root_set_unlock();
+  return room;
+}
+
+static void count_data(void *count, struct gcrt_range range) {
+  (void)range;
+  ++*(size_t *)count;
+}
+
+static void count_module(void *count, size_t id, size_t size) {
+  (void)id;
+  (void)size;
+  ++*(size_t *)count;
+}
+
+bool gcrt_roots_reserve(void) {
+  size_t data = 0, with_tls = 0;
+  gcrt_loader_data(count_data, &data);
+  gcrt_loader_tls(count_module, &with_tls);
+  gcrt_root_set_lock();
+  data_seen = data;
+  modules_seen = with_tls;
+  bool room = gcrt_roots_room(gcrt_root_set_count());
+  gcrt_root_set_unlock();
+  return room;
+}
+
+/* Inside the stop. Only objects that were loaded since they were counted can make it ask for memory. */
+static void *next(struct array *array, size_t item) {
+  if (!make_room(array, array->count + 1, item)) {
+    gcrt_fatal("no memory for the list of roots (%zu bytes)", (array->count + 1) * item);
+  }
+  return (char *)array->items + array->count++ * item;
 }
 
 static void add(uintptr_t start, uintptr_t end, enum gcrt_root_kind kind) {
   start = gcrt_align_up(start, GCRT_WORD_BYTES);
   end = gcrt_align_down(end, GCRT_WORD_BYTES);
   if (start >= end) return;
-  if (roots.count == roots.capacity) roots.items = grow(roots.items, &roots.capacity, sizeof(struct gcrt_root));
-  roots.items[roots.count++] = (struct gcrt_root){{start, end}, kind};
+  struct gcrt_root *root = next(&roots, sizeof *root);
+  *root = (struct gcrt_root){{start, end}, kind};
 }
 
 static bool inside(uintptr_t address, uintptr_t low, uintptr_t high) { return address - low < high - low; }
 
-/* The registered stack around sp, or NULL. */
-static const struct gcrt_range *registered(uintptr_t sp) {
-  size_t count;
-  const struct gcrt_range *stacks = gcrt_root_stacks(&count);
-  for (size_t i = 0; i < count; i++) {
-    if (inside(sp, stacks[i].start, stacks[i].end)) return &stacks[i];
+/* The first runner at or above the address; the number of runners if there is none. */
+static size_t first_from(uintptr_t address) {
+  const struct runner *items = runners.items;
+  size_t low = 0, high = runners.count;
+  while (low < high) {
+    size_t middle = low + (high - low) / 2;
+    if (items[middle].sp < address) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
   }
-  return NULL;
+  return low;
+}
+
+/* Whether sp, which is a runner's if there are registered stacks, is on one of them. */
+static bool registered(uintptr_t sp) {
+  const struct runner *items = runners.items;
+  size_t at = first_from(sp);
+  return at < runners.count && items[at].sp == sp && items[at].registered;
+}
+
+/* Lets the item at `root` sink in a heap of n items, the largest on top. */
+static void sink(struct runner *items, size_t root, size_t n) {
+  for (size_t child; (child = 2 * root + 1) < n; root = child) {
+    if (child + 1 < n && items[child + 1].sp > items[child].sp) child++;
+    if (items[root].sp >= items[child].sp) return;
+    struct runner sunk = items[root];
+    items[root] = items[child];
+    items[child] = sunk;
+  }
+}
+
+/* Heap sort: qsort may call malloc. */
+static void sort_runners(void) {
+  struct runner *items = runners.items;
+  for (size_t i = runners.count / 2; i-- > 0;) sink(items, i, runners.count);
+  for (size_t n = runners.count; n > 1; n--) {
+    struct runner largest = items[0];
+    items[0] = items[n - 1];
+    items[n - 1] = largest;
+    sink(items, 0, n - 1);
+  }
+}
+
+static void find_runners(void) {
+  for (const struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    if (!t->started || gcrt_load(&t->state) == GCRT_ENDED) continue;
+    uintptr_t sp = t->registers.sp;
+    if (t->interrupted_sp && inside(sp, t->alternate.low, t->alternate.high)) sp = t->interrupted_sp;
+    struct runner *runner = next(&runners, sizeof *runner);
+    *runner = (struct runner){sp, false};
+  }
+  sort_runners();
+}
+
+/* Each from the stack pointer of the thread that runs on it, or from its low end if none does. Before the threads' own
+ * stacks, which depend on it who runs on another. */
+static void add_registered_stacks(void) {
+  size_t slots;
+  const struct gcrt_registered *stacks = gcrt_root_stacks(&slots);
+  if (slots) find_runners();
+  struct runner *items = runners.items;
+  for (size_t i = 0; i < slots; i++) {
+    const struct gcrt_range *stack = &stacks[i].range;
+    if (!stacks[i].times) continue;
+    size_t first = first_from(stack->start);
+    bool runs = first < runners.count && items[first].sp < stack->end;
+    add(runs ? items[first].sp : stack->start, stack->end, GCRT_ROOT_STACK);
+    for (size_t r = first; r < runners.count && items[r].sp < stack->end; r++) items[r].registered = true;
+  }
 }
 
 /* From sp to the top of the stack around it. False: no stack that belongs to the thread. Registered stacks are left to
@@ -72,7 +196,7 @@ static bool add_from(const struct gcrt_thread *thread, uintptr_t sp) {
     add(sp, thread->stack.high, GCRT_ROOT_STACK);
     return true;
   }
-  return registered(sp) != NULL;
+  return registered(sp);
 }
 
 /* All of the thread's own stack that is mapped. */
@@ -109,35 +233,17 @@ static void add_stacks(const struct gcrt_thread *thread) {
   }
 }
 
-/* Each from the stack pointer of the thread that runs on it, or from its low end if none does. */
-static void add_registered_stacks(void) {
-  size_t count;
-  const struct gcrt_range *stacks = gcrt_root_stacks(&count);
-  for (size_t i = 0; i < count; i++) {
-    uintptr_t start = stacks[i].start;
-    for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
-      if (!t->started || gcrt_load(&t->state) == GCRT_ENDED) continue;
-      uintptr_t sp = t->registers.sp;
-      bool alternate = inside(sp, t->alternate.low, t->alternate.high);
-      if (alternate && t->interrupted_sp) sp = t->interrupted_sp;
-      if (inside(sp, stacks[i].start, stacks[i].end)) start = sp;
-    }
-    add(start, stacks[i].end, GCRT_ROOT_STACK);
-  }
-}
-
 static void add_module(void *unused, size_t id, size_t size) {
   (void)unused;
   if (size == 0) return;
-  if (modules.count == modules.capacity) {
-    modules.items = grow(modules.items, &modules.capacity, sizeof(struct module));
-  }
-  modules.items[modules.count++] = (struct module){id, size};
+  struct module *module = next(&modules, sizeof *module);
+  *module = (struct module){id, size};
 }
 
 static void add_thread_local(const struct gcrt_thread *thread) {
+  const struct module *module = modules.items;
   for (size_t i = 0; i < modules.count; i++) {
-    struct gcrt_range block = gcrt_tls_block(thread->tls, modules.items[i].id, modules.items[i].size);
+    struct gcrt_range block = gcrt_tls_block(thread->tls, module[i].id, module[i].size);
     /* Static blocks of all but the main thread lie at the top of its stack, above every stack pointer. */
     if (!inside(block.start, thread->stack.low, thread->stack.high)) add(block.start, block.end, GCRT_ROOT_GLOBAL);
   }
@@ -166,15 +272,18 @@ static void add_data(void *unused, struct gcrt_range range) {
 }
 
 const struct gcrt_root *gcrt_roots_collect(size_t *count) {
-  roots.count = 0;
-  modules.count = 0;
+  roots.count = modules.count = runners.count = 0;
   gcrt_loader_tls(add_module, NULL);
   gcrt_loader_data(add_data, NULL);
-  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) add_thread(t);
+  modules_seen = modules.count;
+  data_seen = roots.count;
   add_registered_stacks();
-  size_t ranges;
-  const struct gcrt_range *range = gcrt_root_ranges(&ranges);
-  for (size_t i = 0; i < ranges; i++) add(range[i].start, range[i].end, GCRT_ROOT_GLOBAL);
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) add_thread(t);
+  size_t slots;
+  const struct gcrt_registered *ranges = gcrt_root_ranges(&slots);
+  for (size_t i = 0; i < slots; i++) {
+    if (ranges[i].times) add(ranges[i].range.start, ranges[i].range.end, GCRT_ROOT_GLOBAL);
+  }
   *count = roots.count;
   return roots.items;
 }

@@ -17,19 +17,34 @@ struct gcrt_root {
   enum gcrt_root_kind kind;
 };
 
+/* A slot of the tables of what the program registered; empty if `times` is 0. */
+struct gcrt_registered {
+  struct gcrt_range range;
+  size_t times;
+};
+
 /* root_set.c: ranges and stacks that the program registers. Thread-safe, under their own lock. */
 int gcrt_root_add(uintptr_t start, uintptr_t end);    /* 0 or ENOMEM */
 int gcrt_root_remove(uintptr_t start, uintptr_t end); /* 0 or ENOENT */
 int gcrt_stack_add(uintptr_t low, uintptr_t high);    /* 0, EEXIST or ENOMEM */
 int gcrt_stack_remove(uintptr_t low);                 /* 0 or ENOENT */
-const struct gcrt_range *gcrt_root_ranges(size_t *count);
-const struct gcrt_range *gcrt_root_stacks(size_t *count);
+/* Under that lock: the tables, with empty slots among the others, and how many slots are not empty in both. */
+const struct gcrt_registered *gcrt_root_ranges(size_t *slots);
+const struct gcrt_registered *gcrt_root_stacks(size_t *slots);
+size_t gcrt_root_set_count(void);
 /* Around fork and around a stop: the tables do not change. */
 void gcrt_root_set_lock(void);
 void gcrt_root_set_unlock(void);
 void gcrt_root_set_reset_lock(void);
 
-/* roots.c: with the world stopped, the loader's lock and that of the root set held. All roots of the moment, in an
+/* roots.c. The list of all roots has its memory before a stop begins. */
+/* Under the lock of the root set: room for so many registered ranges and stacks. False: no memory. */
+bool gcrt_roots_room(size_t registered);
+/* Under gcrt_world.lock, which the root set's follows: room for the threads that are listed. False: no memory. */
+bool gcrt_roots_room_for_threads(void);
+/* Under the loader's lock and gcrt_world.lock: counts what is loaded, and makes room for all. False: no memory. */
+bool gcrt_roots_reserve(void);
+/* With the world stopped, the loader's lock and that of the root set held. All roots of the moment, in an
  * array that stays valid until the next call. */
 const struct gcrt_root *gcrt_roots_collect(size_t *count);
 

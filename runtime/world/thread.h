@@ -72,6 +72,7 @@ struct gcrt_thread {
 struct gcrt_world {
   struct gcrt_lock lock;
   struct gcrt_thread *threads;
+  gcrt_word records;  /* threads in the list; written under the lock */
   size_t count;       /* threads that are not ENDED */
   gcrt_word pending;  /* signalled threads that have not stopped yet */
   gcrt_word resuming; /* threads that were resumed and have not been scheduled since */

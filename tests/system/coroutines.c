@@ -219,6 +219,77 @@ START_TEST(many_stacks) {
 }
 END_TEST
 
+/* Threads on stacks of their own among many: each stack is searched from the pointer of the thread that runs on it, and
+ * only those that nobody runs on from their low end. */
+enum { WALKERS = 6, AMONG = 400, FRAMES = 64 << 10 };
+
+static struct walker {
+  ucontext_t outside, within;
+  char *stack;
+  struct system_set on_stack, on_own, below;
+} walkers[WALKERS];
+
+static struct system_event walking = SYSTEM_EVENT_INITIALIZER, arrive = SYSTEM_EVENT_INITIALIZER;
+
+static void walk(unsigned i) {
+  struct walker *w = &walkers[i];
+  void *volatile pointers[SYSTEM_SET];
+  for (size_t k = 0; k < SYSTEM_SET; k++) {
+    pointers[k] = test_reveal(w->on_stack.hidden[k]);
+    ((void **)(void *)w->stack)[k] = test_reveal(w->below.hidden[k]);
+  }
+  system_event_post(&walking);
+  system_event_wait(&arrive, 1);
+  for (size_t k = 0; k < SYSTEM_SET; k++) TEST_REQUIRE(pointers[k] == test_reveal(w->on_stack.hidden[k]));
+}
+
+static SYSTEM_NOINLINE void walk_with(struct walker *w) {
+  void *volatile pointers[SYSTEM_SET];
+  for (size_t k = 0; k < SYSTEM_SET; k++) pointers[k] = test_reveal(w->on_own.hidden[k]);
+  swapcontext(&w->outside, &w->within);
+  for (size_t k = 0; k < SYSTEM_SET; k++) TEST_REQUIRE(pointers[k] == test_reveal(w->on_own.hidden[k]));
+}
+
+static void *walker_thread(void *walker) {
+  struct walker *w = walker;
+  getcontext(&w->within);
+  w->within.uc_stack.ss_sp = w->stack;
+  w->within.uc_stack.ss_size = FRAMES;
+  w->within.uc_link = &w->outside;
+  makecontext(&w->within, (void (*)(void))walk, 1, (unsigned)(w - walkers));
+  walk_with(w);
+  return NULL;
+}
+
+START_TEST(threads_on_stacks_among_many) {
+  gc_set_percent(-1);
+  char *memory = mmap(NULL, (size_t)AMONG * FRAMES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ck_assert_ptr_ne(memory, MAP_FAILED);
+  for (size_t i = 0; i < AMONG; i++) {
+    char *low = memory + i * 7 % AMONG * FRAMES;
+    ck_assert_int_eq(gc_stack_register(low, low + FRAMES), 0);
+  }
+  pthread_t threads[WALKERS];
+  for (size_t i = 0; i < WALKERS; i++) {
+    struct walker *w = &walkers[i];
+    w->stack = memory + (i * 5 + 1) % WALKERS * (AMONG / WALKERS) * FRAMES;
+    system_set_make(&w->on_stack, 48, gc_alloc, NULL, NULL);
+    system_set_make(&w->on_own, 48, gc_alloc, NULL, NULL);
+    system_set_make(&w->below, 48, gc_alloc, NULL, NULL);
+    ck_assert_int_eq(pthread_create(&threads[i], NULL, walker_thread, w), 0);
+  }
+  system_event_wait(&walking, WALKERS);
+  for (int round = 0; round < 2; round++) system_collect();
+  for (size_t i = 0; i < WALKERS; i++) {
+    ck_assert_msg(system_set_intact(&walkers[i].on_stack), "what is on stack %zu was lost", i);
+    ck_assert_msg(system_set_intact(&walkers[i].on_own), "what is on the own stack of thread %zu was lost", i);
+    ck_assert_msg(system_set_dead(&walkers[i].below), "stack %zu was searched below its thread", i);
+  }
+  system_event_post(&arrive);
+  for (size_t i = 0; i < WALKERS; i++) pthread_join(threads[i], NULL);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *tc = test_case(suite, "coroutines", 20);
@@ -228,6 +299,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, allocation_on_a_coroutine);
   tcase_add_test(tc, bounds_of_stacks);
   tcase_add_test(tc, many_stacks);
+  tcase_add_test(tc, threads_on_stacks_among_many);
   return suite;
 }
 TEST_MAIN(make_suite)

@@ -2,14 +2,17 @@
 #include "system.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 /* Markers are threads that never ended, so the C library waited for them after the last thread of the program. */
 static int main_ends_by_pthread_exit(int argc, char **argv) {
@@ -223,6 +226,179 @@ START_TEST(collecting_in_a_loop_starved_the_others) {
 }
 END_TEST
 
+/* What the initial thread gave to pthread_exit was no root until somebody joined it. */
+static pthread_t initial_thread;
+enum { RESULT = 0x5ee7 };
+
+static void *join_the_initial_thread(void *unused) {
+  (void)unused;
+  while (system_metrics().threads != 1) sched_yield();
+  for (int i = 0; i < 2; i++) {
+    system_collect();
+    for (int k = 0; k < 1000; k++) TEST_REQUIRE(gc_alloc(5000) != NULL);
+  }
+  void *result = NULL;
+  TEST_REQUIRE(pthread_join(initial_thread, &result) == 0);
+  TEST_REQUIRE(gc_base(result) == result && *(int *)result == RESULT, "the result was lost");
+  for (int i = 0; i < 2; i++) system_collect();
+  puts("joined");
+  fflush(stdout);
+  _exit(0);
+}
+
+static int initial_thread_gives_a_result(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  pthread_t thread;
+  initial_thread = pthread_self();
+  int *result = gc_alloc(5000);
+  TEST_REQUIRE(result && pthread_create(&thread, NULL, join_the_initial_thread, NULL) == 0);
+  *result = RESULT;
+  pthread_exit(result);
+}
+
+START_TEST(result_of_the_initial_thread_was_lost) {
+  struct test_child child = test_child_exec_self("initial-result", NULL, NULL);
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "joined");
+  test_child_free(&child);
+}
+END_TEST
+
+/* Values of keys that the C library keeps in malloc memory were roots only if the thread was known when it set them. */
+static struct system_set kept_by_keys;
+static struct system_event values_set = SYSTEM_EVENT_INITIALIZER, values_used = SYSTEM_EVENT_INITIALIZER;
+
+static void *sets_values_before_it_is_known(void *keys) {
+  for (size_t i = 0; i < SYSTEM_SET; i++) {
+    TEST_REQUIRE(pthread_setspecific(((pthread_key_t *)keys)[i], test_reveal(kept_by_keys.hidden[i])) == 0);
+  }
+  test_clear_stack();
+  TEST_REQUIRE(gc_thread_register() == 0);
+  system_event_post(&values_set);
+  system_event_wait(&values_used, 1);
+  return NULL;
+}
+
+START_TEST(values_set_before_a_thread_was_known_were_lost) {
+  system_pthread_create_fn *create = system_libc_pthread_create();
+  if (!create) TEST_SKIP("no libc.so.6 to take pthread_create from");
+  if (SYSTEM_SANITIZED) TEST_SKIP("the sanitizer must see every pthread_create");
+  gc_set_percent(-1);
+  static pthread_key_t keys[SYSTEM_SET];
+  for (size_t i = 0; i < SYSTEM_SET; i++) ck_assert_int_eq(pthread_key_create(&keys[i], NULL), 0);
+  system_set_make(&kept_by_keys, 48, gc_alloc, NULL, NULL);
+  pthread_t thread;
+  ck_assert_int_eq(create(&thread, NULL, sets_values_before_it_is_known, keys), 0);
+  system_event_wait(&values_set, 1);
+  for (int i = 0; i < 2; i++) system_collect();
+  ck_assert(system_set_intact(&kept_by_keys));
+  system_event_post(&values_used);
+  ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
+/* Each registration searched all before it. A million of them took minutes. */
+enum { MANY = 1000000, WORD = sizeof(void *) };
+
+START_TEST(registering_was_quadratic) {
+  gc_set_percent(-1);
+  char *memory = mmap(NULL, (size_t)MANY * WORD, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  ck_assert_ptr_ne(memory, MAP_FAILED);
+  for (int round = 0; round < 2; round++) {
+    for (size_t i = 0; i < MANY; i++) {
+      char *at = memory + i * WORD;
+      TEST_REQUIRE((round ? gc_add_roots(at, at + WORD) : gc_stack_register(at, at + WORD)) == 0);
+    }
+    gc_collect();
+    for (size_t i = 0; i < MANY; i++) {
+      char *at = memory + (i % 2 ? i : MANY - 2 - i) * WORD;
+      TEST_REQUIRE((round ? gc_remove_roots(at, at + WORD) : gc_stack_unregister(at)) == 0, "%zu", i);
+    }
+    ck_assert_int_eq(round ? gc_remove_roots(memory, memory + WORD) : gc_stack_unregister(memory), -1);
+    ck_assert_int_eq(errno, ENOENT);
+  }
+}
+END_TEST
+
+START_TEST(range_registered_a_million_times) {
+  static void *words[8];
+  for (size_t i = 0; i < MANY; i++) TEST_REQUIRE(gc_add_roots(words, words + 8) == 0);
+  for (size_t i = 0; i < MANY; i++) TEST_REQUIRE(gc_remove_roots(words, words + 8) == 0);
+  ck_assert_int_eq(gc_remove_roots(words, words + 8), -1);
+  ck_assert_int_eq(errno, ENOENT);
+}
+END_TEST
+
+/* The list of all roots grew inside the stop, and the library gave up when it could not. */
+static int registers_until_memory_ends(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  static void *words[1 << 20];
+  void *volatile object = gc_alloc(64);
+  /* Room for the table, which is doubled, and no more than that. */
+  struct rlimit limit = {0, 0};
+  FILE *file = fopen("/proc/self/statm", "r");
+  unsigned long pages = 0;
+  if (!file || fscanf(file, "%lu", &pages) != 1) return 2;
+  fclose(file);
+  limit.rlim_cur = limit.rlim_max = pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)14 << 20);
+  if (setrlimit(RLIMIT_AS, &limit) != 0) return 2;
+  size_t added = 0;
+  errno = 0;
+  while (added < 1 << 20 && gc_add_roots(&words[added], &words[added] + 1) == 0) added++;
+  TEST_REQUIRE(added < 1 << 20 && errno == ENOMEM, "%zu, errno %d", added, errno);
+  words[added - 1] = gc_alloc(64);
+  gc_collect();
+  TEST_REQUIRE(gc_base(words[added - 1]) == words[added - 1] && gc_base(object) == object);
+  puts("collected");
+  return 0;
+}
+
+START_TEST(memory_for_the_list_of_roots_was_asked_for_in_the_stop) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  TEST_SKIP("the sanitizer's own tables exceed the limit");
+#endif
+  static const char *const environment[] = {"GCRT_MARKERS=1", NULL};
+  struct test_child_options options = {.environment = environment};
+  struct test_child child = test_child_exec_self("until-memory-ends", NULL, &options);
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "collected");
+  test_child_free(&child);
+}
+END_TEST
+
+/* A destructor that ran behind the library's in the last round, and allocated, made its thread known for ever; so did
+ * one that was the first of its thread to allocate, in any round but the first. A later stop looked for the thread. */
+static pthread_key_t rounds_key;
+static __thread int round_of_destructors;
+static int first_to_allocate;
+
+static void allocate_in_rounds(void *value) {
+  if (++round_of_destructors >= first_to_allocate) TEST_REQUIRE(gc_alloc(64) != NULL);
+  if (round_of_destructors < PTHREAD_DESTRUCTOR_ITERATIONS) pthread_setspecific(rounds_key, value);
+}
+
+static void *with_destructors(void *value) {
+  pthread_setspecific(rounds_key, value);
+  return NULL;
+}
+
+START_TEST(last_destructor_left_a_thread_behind) {
+  if (_i % 2 && SYSTEM_SANITIZED) TEST_SKIP("the sanitizer must see every pthread_create");
+  first_to_allocate = _i / 2 + 1;
+  ck_assert_int_eq(pthread_key_create(&rounds_key, allocate_in_rounds), 0);
+  system_pthread_create_fn *create = _i % 2 ? system_libc_pthread_create() : pthread_create;
+  if (!create) TEST_SKIP("no libc.so.6 to take pthread_create from");
+  for (int i = 0; i < 3; i++) {
+    pthread_t thread;
+    ck_assert_int_eq(create(&thread, NULL, with_destructors, &rounds_key), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    ck_assert_uint_eq(system_metrics().threads, 1);
+  }
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("regressions");
   TCase *tests = test_case(suite, "regressions", 60);
@@ -234,10 +410,19 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, data_limit_kept_programs_from_starting);
   tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
   tcase_add_test(tests, collecting_in_a_loop_starved_the_others);
+  tcase_add_loop_test(tests, last_destructor_left_a_thread_behind, 0, 2 * PTHREAD_DESTRUCTOR_ITERATIONS);
+  tcase_add_test(tests, result_of_the_initial_thread_was_lost);
+  tcase_add_test(tests, values_set_before_a_thread_was_known_were_lost);
+  tcase_add_test(tests, registering_was_quadratic);
+  tcase_add_test(tests, range_registered_a_million_times);
+  tcase_add_test(tests, memory_for_the_list_of_roots_was_asked_for_in_the_stop);
   return suite;
 }
 
-static const struct test_child_entry children[] = {
-    {"main-ends", main_ends_by_pthread_exit}, {"allocates", allocates}, {NULL, NULL}};
+static const struct test_child_entry children[] = {{"main-ends", main_ends_by_pthread_exit},
+                                                   {"allocates", allocates},
+                                                   {"initial-result", initial_thread_gives_a_result},
+                                                   {"until-memory-ends", registers_until_memory_ends},
+                                                   {NULL, NULL}};
 
 TEST_MAIN_CHILDREN(make_suite, children)

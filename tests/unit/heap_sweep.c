@@ -154,6 +154,55 @@ START_TEST(a_recount_agrees_with_the_bitmaps) {
 }
 END_TEST
 
+/* The child of a fork has the tables page by page, each of its own moment. */
+START_TEST(mark_bytes_of_another_moment_are_mended) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  char *cells[4];
+  for (size_t i = 0; i < 4; i++) cells[i] = take_cell(cache, gcrt_slot_for(3000, GCRT_SCAN));
+  struct gcrt_place freed_place, taken_place;
+  ck_assert(gcrt_find((uintptr_t)cells[1], &freed_place) && gcrt_find((uintptr_t)cells[2], &taken_place));
+  gcrt_clear_bits(freed_place.alloc, freed_place.bit); /* freed, its mark byte from before */
+  *taken_place.mark = 0;                               /* taken, its mark byte from before */
+  gcrt_heap_recount_spans();
+  ck_assert_uint_eq(*freed_place.mark, 0);
+  ck_assert_uint_eq(*taken_place.mark, gcrt_heap.white);
+  mark_cell(cells[0]);
+  sweep(false);
+  struct gcrt_place place;
+  ck_assert(gcrt_find((uintptr_t)cells[0], &place));
+  ck_assert(!gcrt_find((uintptr_t)cells[2], &place) && !gcrt_find((uintptr_t)cells[3], &place));
+}
+END_TEST
+
+START_TEST(window_newer_than_the_alloc_bits_takes_no_object_away) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  struct gcrt_cache *other = new_cache();
+  unsigned slot = gcrt_slot_for(1000, GCRT_SCAN);
+  char *object = take_cell(other, slot);
+  while (other->windows[slot].mask) (void)gcrt_cache_take(other, slot);
+  ck_assert(gcrt_cache_refill(other, slot, 1));
+  struct gcrt_window *window = &other->windows[slot];
+  gcrt_word *alloc = window->alloc;
+  uint64_t unused = window->mask;
+  gcrt_clear_bits(alloc, unused);
+  /* As many cells are objects as the window says it has. */
+  struct gcrt_place place;
+  ck_assert(gcrt_find((uintptr_t)object, &place));
+  for (size_t i = 0; i < GCRT_WORDS; i++)
+    gcrt_store(&gcrt_heap.allocs[gcrt_chunk_index((uintptr_t)object) * GCRT_WORDS + i], 0);
+  gcrt_set_bits(place.alloc, place.bit);
+  ck_assert_uint_eq(gcrt_popcount(unused), 1);
+  gcrt_heap_recount_spans();
+  gcrt_cache_retire(other);
+  gcrt_heap_recount_classes(cache);
+  ck_assert(gcrt_find((uintptr_t)object, &place));
+  ck_assert_uint_eq(gcrt_heap.spans[place.chunk->first].used, 1);
+  gcrt_heap_verify();
+}
+END_TEST
+
 /* One small object's span, one large object, and a listed span, each with something to break. */
 static struct gcrt_span *small_span, *large_span, *listed_span;
 
@@ -260,6 +309,8 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, unused_cells_of_a_window_survive_a_sweep);
   tcase_add_test(tc, the_dead_are_clobbered_when_asked);
   tcase_add_test(tc, a_recount_agrees_with_the_bitmaps);
+  tcase_add_test(tc, mark_bytes_of_another_moment_are_mended);
+  tcase_add_test(tc, window_newer_than_the_alloc_bits_takes_no_object_away);
   tc = test_case(suite, "verify", 60);
   tcase_add_loop_test(tc, every_breach_is_found, 0, (int)GCRT_COUNT(breaches));
   return suite;
