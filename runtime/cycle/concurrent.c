@@ -151,16 +151,18 @@ static void finish(struct gcrt_cycle_report *report) {
 struct stop {
   void (*body)(struct gcrt_cycle_report *);
   struct gcrt_cycle_report *report;
+  bool stopped;
 };
 
 static void stop_in_loader(void *argument) {
   struct stop *stop = argument;
-  gcrt_cycle_stopped(stop->body, stop->report);
+  stop->stopped = gcrt_cycle_stopped(stop->body, stop->report);
 }
 
-static void in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
-  struct stop stop = {body, report};
+static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
+  struct stop stop = {body, report, false};
   gcrt_cycle_in_loader(stop_in_loader, &stop);
+  return stop.stopped;
 }
 
 static void preclean(struct gcrt_cycle_report *report, unsigned background) {
@@ -186,13 +188,10 @@ static bool tracker_ready(void) {
   return false;
 }
 
-void gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
+bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->members = gcrt_cycle_members(gcrt_load(&gcrt_heap.live));
   gcrt_mark_start_helpers(report->members);
-  if (!tracker_ready()) {
-    in_stop(gcrt_cycle_mark_stopped, report);
-    return;
-  }
+  if (!tracker_ready()) return in_stop(gcrt_cycle_mark_stopped, report);
   report->concurrent = true;
   report->heap_before = gcrt_load(&gcrt_heap.live);
   report->goal = gcrt_pacer_goal();
@@ -201,15 +200,16 @@ void gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   uint64_t begin = gcrt_clock_monotonic();
   visit_scannable(arm, NULL);
   report->arm_ns = gcrt_clock_monotonic() - begin;
-  in_stop(grey_roots, report);
+  if (!in_stop(grey_roots, report)) return false;
   unsigned background = background_members();
   gcrt_mark_grey_out(background, true);
   preclean(report, background);
-  in_stop(finish, report);
+  (void)in_stop(finish, report);
   visit_scannable(disarm, NULL);
   report->mark_ns = report->end - begin;
   gcrt_mark_get_stats(&after);
   report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
+  return true;
 }
 
 void gcrt_concurrent_after_fork(void) {

@@ -122,11 +122,10 @@ static void collect_as_requested(void *argument) {
   request->busy = !gcrt_lock_try(&cycle.lock);
   if (!request->busy) {
     finish_sweep();
-    request->collected = wanted(request->reason, request->begun);
-    if (request->collected) {
+    if (wanted(request->reason, request->begun)) {
       begin(&request->report, request->reason);
-      gcrt_cycle_stopped(gcrt_cycle_mark_stopped, &request->report);
-      return;
+      request->collected = gcrt_cycle_stopped(gcrt_cycle_mark_stopped, &request->report);
+      if (request->collected) return;
     }
     gcrt_unlock(&cycle.lock);
   }
@@ -136,14 +135,18 @@ static void collect_as_requested(void *argument) {
 void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
   gcrt_lock(&cycle.lock);
   finish_sweep();
+  struct gcrt_cycle_report report = {0};
   if (wanted(reason, gcrt_load(&cycle.begun))) {
-    struct gcrt_cycle_report report = {0};
     begin(&report, reason);
-    gcrt_concurrent_mark(&report);
-    complete(&report);
-  } else {
-    gcrt_unlock(&cycle.lock);
+    if (gcrt_concurrent_mark(&report)) {
+      complete(&report);
+      return;
+    }
+    /* Those who wait for it find that it did not help. */
+    gcrt_store_release(&cycle.ended, report.number);
   }
+  gcrt_unlock(&cycle.lock);
+  gcrt_futex_wake(&cycle.ended, INT32_MAX);
 }
 
 /* Until a collection has ended, at most so long. */

@@ -7,8 +7,8 @@
 
 /* stopped.c */
 /* Stops the world, calls body(report), resumes, and adds what that took to the report. Inside the loader's lock; the
- * caller holds the cycle's lock. */
-void gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report);
+ * caller holds the cycle's lock. False: there is no memory to note the roots in; nothing was stopped. */
+bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report);
 /* In a stop: all roots, counted in the report. */
 const struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *count);
 /* In a stop, when nothing is grey: compares (checkmark), keeps the windows' unused cells, and flips. */
@@ -23,8 +23,8 @@ unsigned gcrt_cycle_members(uint64_t bytes);
 /* concurrent.c: a collection whose marking runs beside the program. */
 /* Whether this collection is one. Opens the tracker when it is first wanted. */
 bool gcrt_concurrent_suits(void);
-/* From arming to the flip, on a thread of the library's, under the cycle's lock. */
-void gcrt_concurrent_mark(struct gcrt_cycle_report *report);
+/* From arming to the flip, on a thread of the library's, under the cycle's lock. False: no memory for it. */
+bool gcrt_concurrent_mark(struct gcrt_cycle_report *report);
 void gcrt_concurrent_after_fork(void);
 
 /* cycle.c: calls call(argument) inside the loader's lock, and never while another thread forks. */

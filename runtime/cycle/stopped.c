@@ -32,8 +32,13 @@ const struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_
   return roots;
 }
 
-void gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
+bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
   gcrt_lock(&gcrt_world.lock);
+  /* Without memory to note the roots in, a collection does not begin; one that has begun must try. */
+  if (!gcrt_roots_reserve() && report->stops == 0) {
+    gcrt_unlock(&gcrt_world.lock);
+    return false;
+  }
   struct gcrt_thread *self = gcrt_self;
   if (self) {
     /* Only now: while this thread waited for locks, it may have been stopped by another collection, which leaves the
@@ -57,6 +62,7 @@ void gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cy
   report->stopping_ns += stopping;
   report->last_pause_ns = pause;
   report->pause_ns += pause;
+  return true;
 }
 
 void gcrt_cycle_flip(struct gcrt_cycle_report *report, const struct gcrt_root *roots, size_t count) {

@@ -105,7 +105,7 @@ GCRT_EXPORT int pthread_create(pthread_t *restrict handle, const pthread_attr_t 
   if (error) {
     withdraw(start);
   } else {
-    gcrt_thread_created(thread, *handle);
+    gcrt_thread_created(thread, handle);
   }
   return error;
 }
@@ -120,7 +120,7 @@ GCRT_EXPORT int thrd_create(thrd_t *handle, thrd_start_t function, void *argumen
   if (error != thrd_success) {
     withdraw(start);
   } else {
-    gcrt_thread_created(thread, *handle);
+    gcrt_thread_created(thread, handle);
   }
   return error;
 }
@@ -146,31 +146,34 @@ static int parked_clock(pthread_t handle, void **result, clockid_t clock, const 
 }
 static int parked_thrd(thrd_t handle, int *result) { GCRT_PARKED_CALL(int, gcrt_real(thrd_join)(handle, result)); }
 
-static int joined(struct gcrt_thread *thread, int error) {
-  if (thread) gcrt_thread_settle(thread, error == 0);
-  return error;
+/* A thread that is cancelled while it waits leaves the other one to be joined by somebody else: the claim is given back
+ * however the call ends. */
+struct claim {
+  struct gcrt_thread *thread;
+  int error;
+};
+
+static void settle(struct claim *claim) {
+  if (claim->thread) gcrt_thread_settle(claim->thread, claim->error == 0);
 }
 
-GCRT_EXPORT int pthread_join(pthread_t handle, void **result) {
-  struct gcrt_thread *thread = gcrt_thread_claim(handle);
-  return joined(thread, parked_join(handle, result));
-}
+#define CLAIMED_CALL(handle, expression)                                                                               \
+  do {                                                                                                                 \
+    __attribute__((cleanup(settle))) struct claim claim = {gcrt_thread_claim(handle), EINTR};                          \
+    return claim.error = (expression);                                                                                 \
+  } while (0)
+
+GCRT_EXPORT int pthread_join(pthread_t handle, void **result) { CLAIMED_CALL(handle, parked_join(handle, result)); }
 GCRT_EXPORT int pthread_tryjoin_np(pthread_t handle, void **result) {
-  struct gcrt_thread *thread = gcrt_thread_claim(handle);
-  return joined(thread, gcrt_real(pthread_tryjoin_np)(handle, result));
+  CLAIMED_CALL(handle, gcrt_real(pthread_tryjoin_np)(handle, result));
 }
 GCRT_EXPORT int pthread_timedjoin_np(pthread_t handle, void **result, const struct timespec *end) {
-  struct gcrt_thread *thread = gcrt_thread_claim(handle);
-  return joined(thread, parked_timed(handle, result, end));
+  CLAIMED_CALL(handle, parked_timed(handle, result, end));
 }
 GCRT_EXPORT int pthread_clockjoin_np(pthread_t handle, void **result, clockid_t clock, const struct timespec *end) {
-  struct gcrt_thread *thread = gcrt_thread_claim(handle);
-  return joined(thread, parked_clock(handle, result, clock, end));
+  CLAIMED_CALL(handle, parked_clock(handle, result, clock, end));
 }
-GCRT_EXPORT int pthread_detach(pthread_t handle) {
-  struct gcrt_thread *thread = gcrt_thread_claim(handle);
-  return joined(thread, gcrt_real(pthread_detach)(handle));
-}
+GCRT_EXPORT int pthread_detach(pthread_t handle) { CLAIMED_CALL(handle, gcrt_real(pthread_detach)(handle)); }
 GCRT_EXPORT int thrd_join(thrd_t handle, int *result) { return parked_thrd(handle, result); }
 
 GCRT_EXPORT int pthread_setspecific(pthread_key_t key, const void *value) {

@@ -179,10 +179,11 @@ void gcrt_thread_started(struct gcrt_thread *thread) {
   thread->started = true;
 }
 
-void gcrt_thread_created(struct gcrt_thread *thread, pthread_t handle) {
+void gcrt_thread_created(struct gcrt_thread *thread, const pthread_t *handle) {
   gcrt_lock(&gcrt_world.lock);
-  /* If the thread runs already it has named itself, and may have freed the memory that the handle was read from. */
-  if (!thread->named) thread->handle = handle;
+  /* If the thread runs already it has named itself, and may have freed the memory of the handle. It cannot begin to run
+   * the program's function now: it names itself under the lock first. */
+  if (!thread->named) thread->handle = *handle;
   thread->named = true;
   thread->creating = false;
   free_if_done(thread);
