@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include <wchar.h>
@@ -327,16 +328,16 @@ END_TEST
 /* How often the thread has given up its processor to wait: a thread that a collection stops by a signal waits for its
  * end, a parked one goes on sleeping. */
 static long sleeps_of(pid_t tid) {
-  char path[64], text[256];
+  char path[64], text[4096];
   snprintf(path, sizeof path, "/proc/self/task/%d/status", (int)tid);
-  FILE *status = fopen(path, "r");
-  ck_assert_ptr_nonnull(status);
-  long sleeps = -1;
-  while (fgets(text, sizeof text, status))
-    if (sscanf(text, "voluntary_ctxt_switches: %ld", &sleeps) == 1) break;
-  fclose(status);
-  ck_assert_int_ge(sleeps, 0);
-  return sleeps;
+  int file = open(path, O_RDONLY | O_CLOEXEC); /* no stream: flushing all of them locks their list */
+  ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  ck_assert_int_gt(size, 0);
+  text[size] = '\0';
+  const char *name = "\nvoluntary_ctxt_switches:", *found = strstr(text, name);
+  ck_assert_ptr_nonnull(found);
+  return strtol(found + strlen(name), NULL, 10);
 }
 
 /* Whether a thread in fgetc is signalled by collections. */
@@ -416,38 +417,36 @@ START_TEST(an_argument_keeps_its_object) {
 }
 END_TEST
 
-/* Code of the program that runs inside stdio allocates and collects, as it may anywhere else. */
-enum { OBJECTS = 300 };
-static struct object {
-  struct object *next;
-  size_t index;
-} * objects;
+/* Code of the program that runs inside stdio may allocate, so its thread must not count as parked. It waits by a system
+ * call that nobody interposes, and is looked at meanwhile. */
+static int wake[2];
+static struct object { struct object *next; } * objects;
 static size_t object_count;
-static int collecting;
 
-static void allocate_one(void) {
+static void own_code(void) {
+  char byte;
+  if (object_count == 0) {
+    __atomic_store_n(&waiter.tid, gettid(), __ATOMIC_RELEASE);
+    TEST_REQUIRE(syscall(SYS_read, wake[0], &byte, 1) == 1);
+  }
   struct object *object = gc_alloc(sizeof *object);
-  ck_assert_ptr_nonnull(object);
-  *object = (struct object){objects, object_count++};
+  TEST_REQUIRE(object != NULL);
+  object->next = objects;
   objects = object;
-  if (object_count % 50 == 0) gc_collect();
-}
-
-static void *collect_all_the_time(void *unused) {
-  while (__atomic_load_n(&collecting, __ATOMIC_ACQUIRE)) gc_collect();
-  return unused;
+  object_count++;
+  gc_collect();
 }
 
 static ssize_t cookie_read(void *cookie, char *buffer, size_t size) {
   (void)cookie;
-  allocate_one();
+  own_code();
   memset(buffer, 'c', size);
   return size > 0 ? 1 : 0;
 }
 static ssize_t cookie_write(void *cookie, const char *buffer, size_t size) {
   (void)cookie;
   (void)buffer;
-  allocate_one();
+  own_code();
   return (ssize_t)size;
 }
 static FILE *open_cookie(const char *mode) {
@@ -459,7 +458,7 @@ static FILE *open_cookie(const char *mode) {
 static int print_object(FILE *stream, const struct printf_info *info, const void *const *arguments) {
   (void)info;
   (void)arguments;
-  allocate_one();
+  own_code();
   return fputs("object", stream) < 0 ? -1 : 6;
 }
 static int object_arguments(const struct printf_info *info, size_t count, int *types, int *sizes) {
@@ -473,69 +472,67 @@ static int object_arguments(const struct printf_info *info, size_t count, int *t
 
 static void cookie_reads(void) {
   FILE *stream = open_cookie("r");
-  setvbuf(stream, NULL, _IONBF, 0);
-  while (object_count < OBJECTS) ck_assert_int_eq(fgetc(stream), 'c');
+  TEST_REQUIRE(fgetc(stream) == 'c');
   fclose(stream);
 }
 static void cookie_writes(void) {
   FILE *stream = open_cookie("w");
-  while (object_count < OBJECTS) {
-    ck_assert_int_ge(fprintf(stream, "x"), 0);
-    ck_assert_int_eq(fflush(stream), 0);
-  }
+  TEST_REQUIRE(fprintf(stream, "x") == 1 && fflush(stream) == 0);
   fclose(stream);
 }
 static void all_streams_flushed(void) {
   FILE *stream = open_cookie("w");
-  while (object_count < OBJECTS) {
-    ck_assert_int_eq(fputc('x', stream), 'x');
-    ck_assert_int_eq(fflush(NULL), 0);
-  }
+  TEST_REQUIRE(fputc('x', stream) == 'x' && fflush(NULL) == 0);
   fclose(stream);
 }
 /* Reading a stream without a buffer flushes standard output if that is line-buffered. */
 static void output_flushed_by_input(void) {
   FILE *output = stdout, *input = fopen("/dev/zero", "r");
-  ck_assert_ptr_nonnull(input);
-  setvbuf(input, NULL, _IONBF, 0);
+  TEST_REQUIRE(input && setvbuf(input, NULL, _IONBF, 0) == 0);
   stdout = open_cookie("w");
   setvbuf(stdout, NULL, _IOLBF, 1024);
-  while (object_count < OBJECTS) {
-    ck_assert_int_eq(fputc('x', stdout), 'x');
-    ck_assert_int_eq(fgetc(input), 0);
-  }
+  TEST_REQUIRE(fputc('x', stdout) == 'x' && fgetc(input) == 0);
   fclose(stdout);
   stdout = output;
   fclose(input);
 }
-static void conversions(void) {
+static void conversion(void) {
   char format[] = "%Y\n";
   FILE *stream = fopen("/dev/null", "w");
-  ck_assert_ptr_nonnull(stream);
-  ck_assert_int_eq(register_printf_specifier('Y', print_object, object_arguments), 0);
-  while (object_count < OBJECTS) ck_assert_int_eq(fprintf(stream, format, (void *)&number), 7);
+  TEST_REQUIRE(stream && register_printf_specifier('Y', print_object, object_arguments) == 0);
+  TEST_REQUIRE(fprintf(stream, format, (void *)&number) == 7);
   fclose(stream);
 }
+static void conversion_to_descriptor(void) {
+  char format[] = "%Y\n";
+  TEST_REQUIRE(register_printf_specifier('Y', print_object, object_arguments) == 0);
+  TEST_REQUIRE(dprintf(wake[1], format, (void *)&number) == 7);
+}
 
-static void (*const inside[])(void) = {cookie_reads, cookie_writes, all_streams_flushed, output_flushed_by_input,
-                                       conversions};
+static void (*const inside[])(void) = {
+    cookie_reads, cookie_writes, all_streams_flushed, output_flushed_by_input, conversion, conversion_to_descriptor};
+
+static void *run_inside(void *index) {
+  inside[(intptr_t)index]();
+  return NULL;
+}
 
 START_TEST(the_programs_functions_may_allocate) {
   int pair[2];
   ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+  ck_assert_int_eq(pipe2(wake, O_CLOEXEC), 0);
   set_limit(pair[0], SO_RCVTIMEO, 1000);
   pthread_t thread;
-  collecting = 1;
-  ck_assert_int_eq(pthread_create(&thread, NULL, collect_all_the_time, NULL), 0);
-  inside[_i]();
-  __atomic_store_n(&collecting, 0, __ATOMIC_RELEASE);
+  ck_assert_int_eq(pthread_create(&thread, NULL, run_inside, (void *)(intptr_t)_i), 0);
+  while (!__atomic_load_n(&waiter.tid, __ATOMIC_ACQUIRE)) sched_yield();
+  ck_assert(system_wait_asleep(waiter.tid));
+  long before = sleeps_of(waiter.tid);
+  for (int i = 0; i < 20; i++) gc_collect();
+  ck_assert_int_gt(sleeps_of(waiter.tid), before);
+  ck_assert_int_eq(write(wake[1], "x", 1), 1);
   pthread_join(thread, NULL);
-  size_t expected = object_count;
-  for (const struct object *object = objects; object; object = object->next) {
-    ck_assert_ptr_eq(gc_base((void *)object), object);
-    ck_assert_uint_eq(object->index, --expected);
-  }
-  ck_assert_uint_eq(expected, 0);
+  ck_assert_uint_ge(object_count, 1);
+  ck_assert_ptr_eq(gc_base(objects), objects);
 }
 END_TEST
 
