@@ -385,7 +385,7 @@ static uintptr_t large;
 static SYSTEM_NOINLINE char *make_large(void) {
   char *message = gc_alloc_noscan(LARGE);
   memset(message, 'm', LARGE);
-  large = test_hide(message);
+  __atomic_store_n(&large, test_hide(message), __ATOMIC_RELEASE);
   return message;
 }
 
@@ -402,10 +402,11 @@ START_TEST(an_argument_keeps_its_object) {
   drain();
   pthread_t thread;
   ck_assert_int_eq(pthread_create(&thread, NULL, write_large, NULL), 0);
-  while (!__atomic_load_n(&waiter.tid, __ATOMIC_ACQUIRE)) sched_yield();
-  ck_assert(system_wait_asleep(waiter.tid));
+  while (!__atomic_load_n(&large, __ATOMIC_ACQUIRE)) sched_yield();
+  ck_assert(system_wait_asleep(__atomic_load_n(&waiter.tid, __ATOMIC_ACQUIRE)));
   for (int i = 0; i < 5; i++) gc_collect();
-  ck_assert_ptr_eq(gc_base(test_reveal(large)), test_reveal(large));
+  void *message = test_reveal(large);
+  ck_assert_ptr_eq(gc_base(message), message);
   size_t had = 0;
   while (had < LARGE) {
     ssize_t more = read(waiter.pair[1], block + had, LARGE - had);
