@@ -37,6 +37,16 @@ static const bool optional[GCRT_REAL_COUNT] = {
     [GCRT_REAL_sigpause] = true,
     [GCRT_REAL___xpg_sigpause] = true,
     [GCRT_REAL___sigpause] = true,
+    [GCRT_REAL___isoc23_vfscanf] = true,
+    [GCRT_REAL___isoc23_vscanf] = true,
+    [GCRT_REAL___isoc23_vfwscanf] = true,
+    [GCRT_REAL___isoc23_vwscanf] = true,
+    [GCRT_REAL_gets] = true,
+    [GCRT_REAL___gets_chk] = true,
+    [GCRT_REAL__IO_getc] = true,
+    [GCRT_REAL__IO_putc] = true,
+    [GCRT_REAL_getw] = true,
+    [GCRT_REAL_putw] = true,
 };
 
 void *gcrt_real_lookup(enum gcrt_real_name name) {

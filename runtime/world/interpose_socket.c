@@ -3,12 +3,15 @@
  * signal(7): the input calls fail with EINTR after any handler, SA_RESTART or not, once SO_RCVTIMEO is set on the
  * socket, and the output calls and connect once SO_SNDTIMEO is; and where a part was transferred already, a handler
  * cuts the call short (MSG_WAITALL). Whether a socket has a time limit cannot be seen from the arguments, so all calls
- * are parked except those with MSG_DONTWAIT.
+ * are parked except those with MSG_DONTWAIT. Only stdio, which is called much more often, is parked no sooner than
+ * setsockopt has set a limit on any socket.
  *
  * Any thread may call them; no locks. Compiled with -fexceptions: all of them are cancellation points. */
-#include "world/interpose_call.h"
+#include "world/interpose_stdio.h"
 
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, __SOCKADDR_ARG, socklen_t *);
 
@@ -104,4 +107,20 @@ GCRT_EXPORT int sendmmsg(int socket, struct mmsghdr *messages, unsigned count, i
   if (flags & MSG_DONTWAIT) return gcrt_real(sendmmsg)(socket, messages, count, flags);
   GCRT_KEEP(messages);
   GCRT_PARKED_CALL(int, gcrt_real(sendmmsg)(socket, messages, count, flags));
+}
+
+/* Noted before it is set, so that no stream is read in between. It stays noted: the socket may have been duplicated or
+ * handed on, and with it its limit. Both generations of the options have this layout where long has 64 bits. */
+static bool limits_time(int level, int option, const void *value, socklen_t size) {
+  struct timeval limit;
+  if (level != SOL_SOCKET || !value || size < sizeof limit) return false;
+  if (option != SO_RCVTIMEO && option != SO_SNDTIMEO && option != SO_RCVTIMEO_NEW && option != SO_SNDTIMEO_NEW)
+    return false;
+  memcpy(&limit, value, sizeof limit);
+  return limit.tv_sec != 0 || limit.tv_usec != 0;
+}
+
+GCRT_EXPORT int setsockopt(int socket, int level, int option, const void *value, socklen_t size) {
+  if (limits_time(level, option, value, size)) gcrt_store(&gcrt_time_limits, 1);
+  return gcrt_real(setsockopt)(socket, level, option, value, size);
 }

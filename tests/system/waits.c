@@ -12,6 +12,9 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ipc.h>
@@ -19,6 +22,7 @@
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <threads.h>
@@ -170,6 +174,53 @@ static struct wait_result wait_accept4(struct wait_room *r) {
   set_timeout(r->listener, SO_RCVTIMEO, r->seconds);
   return done(accept4(r->listener, NULL, NULL, SOCK_CLOEXEC));
 }
+static struct wait_result wait_preadv2(struct wait_room *r) {
+  struct iovec vector = {byte_buffer, 1};
+  set_timeout(r->pair[0], SO_RCVTIMEO, r->seconds);
+  return done(preadv2(r->pair[0], &vector, 1, -1, 0));
+}
+/* A stream over the socket with a time limit, without a buffer to write to. */
+static FILE *stream_of(struct wait_room *r, int option) {
+  set_timeout(r->pair[0], option, r->seconds);
+  if (!r->stream) {
+    r->stream = fdopen(fcntl(r->pair[0], F_DUPFD_CLOEXEC, 0), "r+");
+    TEST_REQUIRE(r->stream != NULL);
+    setvbuf(r->stream, NULL, _IONBF, 0);
+  }
+  clearerr(r->stream);
+  return r->stream;
+}
+static struct wait_result wait_fgetc(struct wait_room *r) { return done(fgetc(stream_of(r, SO_RCVTIMEO))); }
+static struct wait_result wait_fgets(struct wait_room *r) {
+  return done(fgets(byte_buffer, sizeof byte_buffer, stream_of(r, SO_RCVTIMEO)) ? 0 : -1);
+}
+static struct wait_result wait_fread(struct wait_room *r) {
+  return done(fread(byte_buffer, 1, 1, stream_of(r, SO_RCVTIMEO)) == 1 ? 1 : -1);
+}
+static struct wait_result wait_getline(struct wait_room *r) {
+  return done(getline(&r->line, &r->line_room, stream_of(r, SO_RCVTIMEO)));
+}
+static struct wait_result wait_fscanf(struct wait_room *r) {
+  int number;
+  return done(fscanf(stream_of(r, SO_RCVTIMEO), "%d", &number));
+}
+static struct wait_result wait_fwrite(struct wait_room *r) {
+  return done(fwrite("x", 1, 1, stream_of(r, SO_SNDTIMEO)) == 1 ? 1 : -1);
+}
+static struct wait_result wait_fprintf(struct wait_room *r) {
+  return done(fprintf(stream_of(r, SO_SNDTIMEO), "%d", r->pair[0]));
+}
+static struct wait_result wait_fflush(struct wait_room *r) {
+  FILE *stream = stream_of(r, SO_SNDTIMEO);
+  setvbuf(stream, NULL, _IOFBF, 64);
+  fputc('x', stream);
+  return done(fflush(stream));
+}
+/* Its stream is on its stack, and the C library leaves it in its list of streams when the thread is cancelled. */
+static struct wait_result wait_dprintf(struct wait_room *r) {
+  set_timeout(r->pair[0], SO_SNDTIMEO, r->seconds);
+  return done(dprintf(r->pair[0], "%d", r->pair[0]));
+}
 /* A listener with a backlog of nothing is full after the first connection; the second waits. */
 static struct wait_result wait_connect(struct wait_room *r) {
   struct sockaddr_un address;
@@ -258,6 +309,16 @@ const struct wait_call wait_calls[] = {
     {"send", wait_send, true, true, true, EAGAIN},
     {"sendto", wait_sendto, true, true, true, EAGAIN},
     {"sendmsg", wait_sendmsg, true, true, true, EAGAIN},
+    {"preadv2 of a socket with SO_RCVTIMEO", wait_preadv2, true, true, true, EAGAIN},
+    {"fgetc of a socket with SO_RCVTIMEO", wait_fgetc, true, true, true, EAGAIN},
+    {"fgets of a socket with SO_RCVTIMEO", wait_fgets, true, true, true, EAGAIN},
+    {"fread of a socket with SO_RCVTIMEO", wait_fread, true, true, true, EAGAIN},
+    {"getline of a socket with SO_RCVTIMEO", wait_getline, true, true, true, EAGAIN},
+    {"fscanf of a socket with SO_RCVTIMEO", wait_fscanf, true, true, true, EAGAIN},
+    {"fwrite to a socket with SO_SNDTIMEO", wait_fwrite, true, true, true, EAGAIN},
+    {"fprintf to a socket with SO_SNDTIMEO", wait_fprintf, true, true, true, EAGAIN},
+    {"fflush to a socket with SO_SNDTIMEO", wait_fflush, true, true, true, EAGAIN},
+    {"dprintf to a socket with SO_SNDTIMEO", wait_dprintf, true, false, true, EAGAIN},
     {"accept", wait_accept, true, true, true, EAGAIN},
     {"accept4", wait_accept4, true, true, true, EAGAIN},
     {"connect", wait_connect, true, true, true, EAGAIN},
@@ -337,6 +398,11 @@ void wait_room_wake(struct wait_room *room) {
 }
 
 void wait_room_close(struct wait_room *room) {
+  if (room->stream) {
+    __fpurge(room->stream);
+    fclose(room->stream);
+  }
+  free(room->line);
   /* Other children have inherited the socket, so that closing it would not end this one. */
   send(room->child_input, "x", 1, MSG_NOSIGNAL);
   int fds[] = {room->pair[0], room->pair[1], room->pipe[0],     room->pipe[1], room->full[0],

@@ -6,6 +6,7 @@
 #define GCRT_TESTS_WAITS_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 /* What a wait has to itself. */
@@ -20,6 +21,9 @@ struct wait_room {
   int semaphores; /* a set of one, at 0; -1: none here */
   pid_t child;    /* a child that waits for its input to end */
   int child_input;
+  FILE *stream; /* over pair[0]; NULL before it is needed */
+  char *line;   /* of getline */
+  size_t line_room;
   double seconds; /* timeout of the calls that have one */
 };
 
