@@ -1,8 +1,9 @@
 /* The allocators that every benchmark is compiled against, behind one set of names.
  *
- * Exactly one of BENCH_GCRT, BENCH_BDWGC, BENCH_MALLOC and BENCH_MIMALLOC is defined by the build. The choice is made
- * by the preprocessor and not by function pointers, so that each program pays exactly the calls that a program written
- * for that allocator would pay. This header must come before <pthread.h>: bdwgc renames the thread functions.
+ * Exactly one of BENCH_GCRT, BENCH_BDWGC, BENCH_MALLOC and BENCH_MIMALLOC is defined by the build; with BENCH_BDWGC
+ * there may be BENCH_INCREMENTAL, for its incremental mode. The choice is made by the preprocessor and not by function
+ * pointers, so that each program pays exactly the calls that a program written for that allocator would pay. This
+ * header must come before <pthread.h>: bdwgc renames the thread functions.
  *
  * allocate        memory that is searched for pointers. Collectors hand it out zeroed, malloc does not: a program must
  *                 set what it reads
@@ -29,7 +30,11 @@
 #elif defined(BENCH_BDWGC)
 #define GC_THREADS
 #include <gc.h>
+#if defined(BENCH_INCREMENTAL)
+#define ALLOCATOR_NAME "bdwgc-inc"
+#else
 #define ALLOCATOR_NAME "bdwgc"
+#endif
 #define ALLOCATOR_FREES 0
 #define RAW_ALLOCATE(size) GC_MALLOC(size)
 #define RAW_ALLOCATE_NOSCAN(size) GC_MALLOC_ATOMIC(size)
@@ -71,6 +76,13 @@ static inline void release(void *p) { RAW_RELEASE(p); }
  * thread, and would mark a single-threaded program's heap on one processor. GC_MARKERS=1 shows that case. */
 static inline void allocator_start(void) {
 #if defined(BENCH_BDWGC)
+#if defined(BENCH_INCREMENTAL)
+  GC_enable_incremental();
+  if (!GC_is_incremental_mode()) {
+    fprintf(stderr, "bench: %s: this system gives it no written pages to know\n", ALLOCATOR_NAME);
+    exit(1);
+  }
+#endif
   GC_INIT();
   GC_start_mark_threads();
 #endif

@@ -1,4 +1,4 @@
-"""Draws the ratios of a benchmark run as horizontal bars, in SVG, with nothing but the standard library.
+"""Draws the ratios and times of a benchmark run as horizontal bars, in SVG, with nothing but the standard library.
 
 A row is any object with label, value (None: not measured), limit (None: no target) and verdict(). Blue met its target,
 orange missed it, grey has none; a black stroke marks the target and a thin line the ratio 1. The colours differ in
@@ -87,13 +87,17 @@ def draw_legend(y):
     return parts
 
 
-def plot(title, notes, panels):
-    """The SVG text: panels is a list of (title, rows); notes are lines below the title."""
+def plot(title, notes, panels, draw_first=None):
+    """The SVG text: panels is a list of (title, rows); notes are lines below the title. What draw_first(y) draws stands
+    above the panels: it returns parts and the y below them, as draw_panel does."""
     parts = [text(20, 32, title, size=20, weight="bold")]
     y = 52
     for note in notes:
         parts.append(text(20, y, note, size=11, colour="#4b5563"))
         y += 16
+    if draw_first is not None:
+        drawn, y = draw_first(y)
+        parts += drawn
     parts += draw_legend(y)
     y += 34
     for panel_title, rows in panels:

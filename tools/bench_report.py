@@ -14,32 +14,15 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import Optional
 
+import bench_latency
 import bench_plot
+from bench_model import ALLOCATORS, COLLECTORS, Case, Results, Row
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ALLOCATORS = ["gcrt", "bdwgc", "malloc", "mimalloc"]
-COLLECTORS = ["gcrt", "bdwgc"]
 TIMEOUT_SECONDS = 600
 RUNS_FOR_A_VERDICT = 5
 IDLE_LOAD = 1.0  # of the last minute; our own build leaves about half of it
-
-
-@dataclass(frozen=True)
-class Case:
-    """One program with one set of arguments; `key` is the figure that its targets are about."""
-
-    name: str
-    program: str
-    args: tuple
-    key: str
-    unit: str
-    per_unit: float  # the figure divided by this is in `unit`
-    allocators: tuple = tuple(ALLOCATORS)
-    gogc: int = 0  # GCRT_GOGC for gcrt; 0: its default
-
 
 # Allocations of one garbage run, all threads together: about half a second to a second each on bdwgc.
 GARBAGE_COUNTS = {16: 16_000_000, 32: 16_000_000, 64: 16_000_000, 256: 8_000_000, 1024: 2_000_000, 4096: 500_000}
@@ -48,8 +31,8 @@ THREADS = (1, 2, 4)
 SHAPES = ("list", "tree", "graph")
 
 
-def all_cases(quick):
-    """The suite; `quick` shrinks every size so far that only the checksums mean something."""
+def all_cases(quick, huge):
+    """The suite; `quick` shrinks every size so far that only the checksums mean something, `huge` adds the largest."""
     ms = ("ms", 1e6)
     shrink = 100 if quick else 1
     depths = {"binary_trees": [12 if quick else 18], "gcbench": [10, 12] if quick else [16, 18]}
@@ -69,75 +52,13 @@ def all_cases(quick):
     mib = 16 if quick else 1024
     for shape in SHAPES:
         yield Case(f"live {shape}, {mib} MiB", "live_heap", (shape, mib), "collect_ns", *ms, tuple(COLLECTORS))
-
-
-@dataclass
-class Row:
-    """A ratio, and the target that it has if it has one."""
-
-    panel: str
-    label: str
-    value: Optional[float]  # None: not measured
-    limit: Optional[float] = None
-    at_least: bool = False  # the target is a floor; else it is a ceiling
-    skipped: str = ""
-
-    def verdict(self):
-        """met, missed, skipped, not measured, or nothing for a row without a target."""
-        if self.limit is None:
-            return ""
-        if self.skipped:
-            return "skipped"
-        if self.value is None:
-            return "not measured"
-        met = self.value >= self.limit if self.at_least else self.value <= self.limit
-        return "met" if met else "missed"
-
-    def describe_verdict(self):
-        verdict = self.verdict()
-        if verdict == "skipped":
-            return f"skipped: {self.skipped}"
-        if verdict == "missed":
-            distance = abs(self.value / self.limit - 1) * 100
-            return f"**missed** by {distance:.0f} %" if distance >= 1 else "**missed** by less than 1 %"
-        return verdict
-
-    def target(self):
-        return "" if self.limit is None else ("≥ " if self.at_least else "≤ ") + f"{self.limit:g}"
-
-
-@dataclass
-class Results:
-    """What the programs printed: runs[case name][allocator] is a list of {key: text}."""
-
-    cases: list
-    runs: dict = field(default_factory=dict)
-    failures: list = field(default_factory=list)
-
-    def values(self, case, allocator, key):
-        return [float(run[key]) for run in self.runs.get(case, {}).get(allocator, []) if key in run]
-
-    def median(self, case, allocator, key):
-        values = self.values(case, allocator, key)
-        return statistics.median(values) if values else None
-
-    def ratio(self, top, bottom):
-        """Both are (case, allocator, key)."""
-        a, b = self.median(*top), self.median(*bottom)
-        return a / b if a is not None and b else None
-
-    def versions(self):
-        found = {}
-        for by_allocator in self.runs.values():
-            for allocator, runs in by_allocator.items():
-                for run in runs:
-                    found[allocator] = run["version"]
-        return found
+    yield from bench_latency.all_cases(quick, huge)
 
 
 def clean_environment(bdwgc_markers):
     """The caller's environment without the variables that tune an allocator: the figures are of default settings."""
-    tuned = ("GCRT_", "GC_", "MIMALLOC_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
+    tuned = ("GCRT_", "GC_", "MIMALLOC_", "MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD", "GOGC", "GOMEMLIMIT",
+             "GOMAXPROCS", "GODEBUG")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(tuned)}
     if bdwgc_markers:
         environment["GC_MARKERS"] = str(bdwgc_markers)
@@ -214,7 +135,7 @@ def bdwgc_rows(results):
         elif case.program == "live_heap":
             yield Row("bdwgc", f"{case.name}: collection", results.ratio((*ours, case.key), (*peer, case.key)),
                       limits[case.args[0]])
-        else:
+        elif case.program == "throughput":
             yield Row("bdwgc", f"{case.name}: wall time", results.ratio((*ours, "wall_ns"), (*peer, "wall_ns")))
 
 
@@ -274,15 +195,24 @@ def processor_model():
     return found.group(1) if found else platform.machine()
 
 
+def available_memory():
+    """Bytes that programs can have without swapping."""
+    with open("/proc/meminfo", encoding="utf-8") as meminfo:
+        return int(re.search(r"^MemAvailable:\s+(\d+) kB", meminfo.read(), re.MULTILINE).group(1)) * 1024
+
+
 def describe_machine(options, results):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = ", ".join(f"{name} {version}" for name, version in results.versions().items())
+    found = results.versions()
+    versions = ", ".join(f"{name} {version}" for name, version in found.items())
+    missing = sorted({allocator for case in results.cases for allocator in case.allocators} - found.keys())
     commit = first_line(["git", "describe", "--always", "--dirty"])
     return [
         f"Processor: {processor_model()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory",
         f"Kernel: Linux {platform.release()} {platform.machine()}",
         f"Compiler: {compiler_of(options.build_dir)}, release build",
-        f"Allocators: {versions}" + (f"; gcrt's source {commit}" if commit else ""),
+        f"Allocators: {versions}" + (f"; gcrt's source {commit}" if commit else "")
+        + (f"; no figures of {', '.join(missing)}" if missing else ""),
         f"bdwgc's marker threads: {options.bdwgc_markers or 'one a processor'}",
         f"Date: {time.strftime('%Y-%m-%d', time.gmtime())}; figures are medians, runs of each: {options.runs}",
         f"Load of the machine before the first run: {options.load:.2f}"
@@ -302,6 +232,27 @@ def median_text(results, case, allocator, key, divisor, digits):
     return "–" if median is None else f"{median / divisor:.{digits}f}"
 
 
+def medians_table(results, cases):
+    out = ["## Medians, least and most", "", "| case | unit | " + " | ".join(ALLOCATORS) + " |",
+           "|---|---|" + "---:|" * len(ALLOCATORS)]
+    for case in cases:
+        cells = " | ".join(figure_text(results, case, allocator) for allocator in ALLOCATORS)
+        out.append(f"| {case.name} | {case.unit} | {cells} |")
+    return out + [""]
+
+
+def memory_table(results, cases):
+    out = ["## Memory and collections", "",
+           "| case | " + " | ".join(f"max RSS {a}, MiB" for a in ALLOCATORS)
+           + " | " + " | ".join(f"collections {a}" for a in COLLECTORS) + " |",
+           "|---|" + "---:|" * (len(ALLOCATORS) + len(COLLECTORS))]
+    for case in cases:
+        cells = [median_text(results, case, a, "max_rss_bytes", 2**20, 1) for a in ALLOCATORS]
+        cells += [median_text(results, case, a, "collections", 1, 0) for a in COLLECTORS]
+        out.append(f"| {case.name} | " + " | ".join(cells) + " |")
+    return out
+
+
 def markdown(options, results, rows, machine, judged):
     """The report's text. An unjudged one shows ratios, but neither targets nor verdicts."""
     out = ["# Benchmark results", ""]
@@ -313,29 +264,22 @@ def markdown(options, results, rows, machine, judged):
         out += [f"Only the cases that match `{options.only}`.", ""]
     if results.failures:
         out += ["**Failures**", ""] + [f"- {failure}" for failure in results.failures] + [""]
-    out += ["![Ratios](results.svg)", ""]
-    for panel, title in PANELS.items():
+    if any(row.panel in PANELS for row in rows):
+        out += ["![Ratios](results.svg)", ""]
+    for panel, title in {**PANELS, **bench_latency.PANELS}.items():
         listed = [row for row in rows if row.panel == panel]
         if not listed:
             continue
-        out += [f"## {title}", "", "| case | ratio | target | verdict |", "|---|---:|---:|---|"]
+        out += [f"## {title}", "", "| case | value | target | verdict |", "|---|---:|---:|---|"]
         for row in listed:
             value = "–" if row.value is None else f"{row.value:.3g}"
             out.append(f"| {row.label} | {value} | {row.target()} | {row.describe_verdict()} |")
         out.append("")
-    out += ["## Medians, least and most", "", "| case | unit | " + " | ".join(ALLOCATORS) + " |",
-            "|---|---|" + "---:|" * len(ALLOCATORS)]
-    for case in results.cases:
-        cells = " | ".join(figure_text(results, case, allocator) for allocator in ALLOCATORS)
-        out.append(f"| {case.name} | {case.unit} | {cells} |")
-    out += ["", "## Memory and collections", "",
-            "| case | " + " | ".join(f"max RSS {a}, MiB" for a in ALLOCATORS)
-            + " | " + " | ".join(f"collections {a}" for a in COLLECTORS) + " |",
-            "|---|" + "---:|" * (len(ALLOCATORS) + len(COLLECTORS))]
-    for case in results.cases:
-        cells = [median_text(results, case, a, "max_rss_bytes", 2**20, 1) for a in ALLOCATORS]
-        cells += [median_text(results, case, a, "collections", 1, 0) for a in COLLECTORS]
-        out.append(f"| {case.name} | " + " | ".join(cells) + " |")
+    if any(map(bench_latency.is_latency, results.cases)):
+        out += bench_latency.table(results)
+    plain = [case for case in results.cases if not bench_latency.is_latency(case)]
+    if plain:
+        out += medians_table(results, plain) + memory_table(results, plain)
     return "\n".join(out) + "\n"
 
 
@@ -358,7 +302,8 @@ def write_csv(path, results):
 
 def write_results(options, results):
     judged = not options.quick and options.runs >= RUNS_FOR_A_VERDICT
-    rows = [*bdwgc_rows(results), *mimalloc_rows(results), *scaling_rows(results, len(os.sched_getaffinity(0)))]
+    rows = [*bdwgc_rows(results), *mimalloc_rows(results), *scaling_rows(results, len(os.sched_getaffinity(0))),
+            *bench_latency.rows(results)]
     if not judged:
         for row in rows:
             row.limit = None
@@ -368,19 +313,27 @@ def write_results(options, results):
         file.write(markdown(options, results, rows, machine, judged))
     write_csv(os.path.join(options.output, "results.csv"), results)
     panels = [(title, [row for row in rows if row.panel == panel]) for panel, title in PANELS.items()]
-    with open(os.path.join(options.output, "results.svg"), "w", encoding="utf-8") as file:
-        file.write(bench_plot.plot("libgcrt next to its peers", machine, panels))
+    if any(listed for _, listed in panels):
+        with open(os.path.join(options.output, "results.svg"), "w", encoding="utf-8") as file:
+            file.write(bench_plot.plot("libgcrt next to its peers", machine, panels))
+    if any(map(bench_latency.is_latency, results.cases)):
+        with open(os.path.join(options.output, "latency.svg"), "w", encoding="utf-8") as file:
+            file.write(bench_latency.plot(results, machine, rows))
     return rows
 
 
 def parse_options():
     parser = argparse.ArgumentParser(prog="tools/bench",
-                                     description="Benchmarks libgcrt next to bdwgc, malloc and mimalloc.")
+                                     description="Benchmarks libgcrt next to bdwgc, malloc, mimalloc and Go.")
     parser.add_argument("--runs", type=int, default=None, metavar="N",
                         help="runs of each program; the figures are medians (default 5, quick 1)")
-    parser.add_argument("--only", metavar="NAME", help="only cases whose name contains NAME, as `garbage 32` or `live`")
+    parser.add_argument("--only", metavar="NAME",
+                        help="only cases whose name contains NAME, as `garbage 32` or `latency`")
     parser.add_argument("--quick", action="store_true",
                         help="tiny sizes, for the checksums: the times mean nothing and are not judged")
+    parser.add_argument("--huge", action="store_true",
+                        help=f"adds the latency over {bench_latency.HUGE_MIB >> 10} GiB of live heap: half an hour, "
+                        f"{bench_latency.HUGE_NEEDS >> 30} GiB of memory")
     parser.add_argument("--output", metavar="DIR",
                         help="where results go (default bench/results; build directory for --only and --quick)")
     parser.add_argument("--bdwgc-markers", type=int, metavar="N",
@@ -395,9 +348,13 @@ def parse_options():
         parser.error("--runs: expected 1 or more")
     if options.bdwgc_markers is not None and options.bdwgc_markers < 1:
         parser.error("--bdwgc-markers: expected 1 or more")
-    cases = [case for case in all_cases(options.quick) if not options.only or options.only in case.name]
+    if options.huge and available_memory() < bench_latency.HUGE_NEEDS:
+        parser.error(f"--huge: it needs {bench_latency.HUGE_NEEDS >> 30} GiB of available memory, there are "
+                     f"{available_memory() / 2**30:.1f}")
+    suite = list(all_cases(options.quick, options.huge))
+    cases = [case for case in suite if not options.only or options.only in case.name]
     if not cases:
-        names = "\n  ".join(case.name for case in all_cases(options.quick))
+        names = "\n  ".join(case.name for case in suite)
         parser.error(f"--only: no case's name contains {options.only!r}; there are:\n  {names}")
     if options.output is None:
         # A partial or tiny run must not replace the published figures.
