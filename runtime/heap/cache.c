@@ -104,10 +104,10 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
     if (top > span->fresh) span->fresh = top;
     window->base = base;
     window->cell = chunk->cell;
-    window->alloc = &allocs[i];
+    gcrt_store(&window->alloc, (size_t)&allocs[i]);
     window->marks = marks;
     gcrt_store(&refill->taken, gcrt_load(&refill->taken) + count);
-    window->mask = mask;
+    gcrt_store(&window->mask, mask);
     return true;
   }
   return false;
@@ -147,7 +147,7 @@ void gcrt_cache_mark_unused(struct gcrt_cache *cache) {
     struct gcrt_window *window = &cache->windows[slot];
     gcrt_marks_store(window->marks, window->mask, gcrt_black());
     struct gcrt_refill *refill = &cache->refill[slot];
-    if (refill->span) refill->span->owned = false;
+    if (refill->span) gcrt_store_byte(&refill->span->owned, false);
     refill->span = NULL;
     refill->cursor = 0;
   }
@@ -158,16 +158,16 @@ void gcrt_cache_note_windows(const struct gcrt_cache *cache) {
   for (size_t i = 0; i < n; i++) {
     const struct gcrt_window *window = &cache->windows[cache->used[i]];
     if (window->mask == 0) continue;
-    size_t word = (size_t)(window->alloc - gcrt_heap.allocs);
+    size_t word = (size_t)((gcrt_word *)window->alloc - gcrt_heap.allocs);
     gcrt_set_bits(&gcrt_heap.spans[word / GCRT_WORDS].windows, (size_t)1 << (word % GCRT_WORDS));
   }
 }
 
 bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const gcrt_word *alloc, size_t bit) {
-  const volatile struct gcrt_window *window = &cache->windows[slot];
+  const struct gcrt_window *window = &cache->windows[slot];
   for (;;) {
     size_t before = gcrt_load_acquire(&cache->activity);
-    bool held = window->alloc == alloc && (window->mask & bit) != 0;
+    bool held = gcrt_load(&window->alloc) == (size_t)alloc && (gcrt_load(&window->mask) & bit) != 0;
     gcrt_fence();
     if (before % 2 == 0 && gcrt_load(&cache->activity) == before) return held;
     gcrt_thread_yield();
@@ -178,10 +178,10 @@ void gcrt_cache_count(const struct gcrt_cache *cache, uint64_t *counts) {
   size_t n = gcrt_load_acquire(&cache->slots);
   for (size_t i = 0; i < n; i++) {
     unsigned slot = cache->used[i];
-    const volatile uint64_t *mask = &cache->windows[slot].mask;
+    const gcrt_word *mask = &cache->windows[slot].mask;
     for (;;) {
       size_t before = gcrt_load_acquire(&cache->activity);
-      uint64_t taken = gcrt_load(&cache->refill[slot].taken) - gcrt_popcount(*mask);
+      uint64_t taken = gcrt_load(&cache->refill[slot].taken) - gcrt_popcount(gcrt_load(mask));
       gcrt_fence();
       if (before % 2 == 0 && gcrt_load(&cache->activity) == before) {
         counts[gcrt_slot_class(slot)] += taken;
@@ -204,8 +204,8 @@ void gcrt_cache_retire(struct gcrt_cache *cache) {
     if (unused) {
       struct gcrt_span *span = &gcrt_heap.spans[gcrt_heap.chunks[gcrt_chunk_index(window->base)].first];
       gcrt_marks_store(window->marks, window->mask, 0);
-      gcrt_clear_bits(window->alloc, window->mask);
-      window->mask = 0;
+      gcrt_clear_bits((gcrt_word *)window->alloc, window->mask);
+      gcrt_store(&window->mask, 0);
       gcrt_sub(&gcrt_heap.live, (size_t)unused * window->cell);
       gcrt_sub(&span->used, unused);
       if (span != owned) gcrt_central_freed(span);

@@ -68,18 +68,19 @@ struct gcrt_chunk {
 _Static_assert(sizeof(struct gcrt_chunk) == 16, "the marker's table is indexed by shifts");
 
 /* The rest of what a span is; entry i of the table belongs to the span whose first chunk is i.
- * `listed`, `owned` and the lists are under the central lock of the slot; used is atomic. */
+ * `owned` and the lists are written under the central lock of the slot, `listed` with them; gc_free looks at `listed`
+ * and `slot` without it, maybe in a later life of the span (gcrt_central_freed). `used` is atomic. */
 struct gcrt_span {
   struct gcrt_span *next; /* in the central list of its slot */
   size_t size;            /* bytes of a large object, as counted: whole pages */
   gcrt_word windows;      /* bit i: alloc word i is, or lately was, the window of a thread */
   gcrt_word used;         /* cells whose alloc bit is set */
   gcrt_word chunks;       /* 0: not in use */
-  uint32_t fresh;         /* cells from here on were never handed out and read as zero */
-  uint16_t slot;
-  bool listed; /* in the central list */
-  bool owned;  /* a thread refills from it; always for a large object, and for a span that is being made or ended */
-  uint64_t unused[2];
+  gcrt_word slot;
+  uint32_t fresh;   /* cells from here on were never handed out and read as zero */
+  gcrt_byte listed; /* in the central list */
+  gcrt_byte owned; /* a thread refills from it; always for a large object, and for a span that is being made or ended */
+  uint64_t unused;
 };
 _Static_assert(sizeof(struct gcrt_span) == 64, "a cache line each");
 

@@ -28,7 +28,7 @@ size_t gcrt_object_usable(const struct gcrt_place *place) {
 }
 
 enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place) {
-  return gcrt_slot_kind(gcrt_heap.spans[place->chunk->first].slot);
+  return gcrt_slot_kind((unsigned)gcrt_load(&gcrt_heap.spans[place->chunk->first].slot));
 }
 
 static bool take_alloc_bit(gcrt_word *alloc, size_t bit) {
@@ -48,18 +48,18 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   /* Clobbered while the cell is still taken: once the bit is clear, another thread may be handed it. */
   if (clobber) memset((void *)start, 0xdb, size);
   /* Before the bit, too: after it the byte belongs to whoever takes the cell. Twice freed, it is 0 already. */
-  *place->mark = 0;
+  gcrt_store_byte(place->mark, 0);
   if (!take_alloc_bit(place->alloc, place->bit)) return false;
   gcrt_add(&gcrt_heap_stats.frees[class], 1);
   if (large) gcrt_add(&gcrt_heap_stats.large_freed_bytes, size);
   gcrt_sub(&gcrt_heap.live, size);
   size_t left = gcrt_sub(&span->used, 1) - 1;
   if (large) {
-    struct gcrt_lock *lock = &gcrt_heap.central[span->slot].lock;
+    struct gcrt_lock *lock = &gcrt_heap.central[gcrt_load(&span->slot)].lock;
     gcrt_lock(lock);
     gcrt_span_destroy(span);
     gcrt_unlock(lock);
-  } else if (!span->listed || left == 0) {
+  } else if (!gcrt_load_byte(&span->listed) || left == 0) {
     gcrt_central_freed(span);
   }
   return true;

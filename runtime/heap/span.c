@@ -28,14 +28,14 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   struct gcrt_span *span = &gcrt_heap.spans[first];
   /* A late gcrt_central_freed may look at it under the lock of the slot it had in an earlier life: it finds it owned
    * before it finds it in use. */
-  span->owned = true;
+  gcrt_store_byte(&span->owned, true);
   gcrt_store(&span->used, 0);
   gcrt_store(&span->windows, 0);
   span->next = NULL;
   span->size = 0;
   span->fresh = fresh;
-  span->listed = false;
-  span->slot = (uint16_t)slot;
+  gcrt_store_byte(&span->listed, false);
+  gcrt_store(&span->slot, slot);
   gcrt_store_release(&span->chunks, chunks);
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = *entry;
   return span;
@@ -91,7 +91,7 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
     gcrt_add(&gcrt_heap.large_mallocs, 1);
     gcrt_add(&gcrt_heap.large_bytes, bytes);
     gcrt_add(&gcrt_heap.live, bytes);
-    *gcrt_span_marks(&entry) = (uint8_t)gcrt_heap.white;
+    gcrt_store_byte(gcrt_span_marks(&entry), (unsigned char)gcrt_heap.white);
     gcrt_set_bits(&gcrt_heap.allocs[first * GCRT_WORDS], 1);
   }
   gcrt_unlock(&central->lock);
@@ -107,7 +107,7 @@ void gcrt_span_destroy(struct gcrt_span *span) {
   bool never_used = span->fresh == 0;
   GCRT_CHECK(gcrt_load(&span->used) == 0);
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
-  span->listed = false;
+  gcrt_store_byte(&span->listed, false);
   gcrt_store_release(&span->chunks, 0);
   gcrt_pages_give(first, chunks, never_used);
 }
@@ -118,8 +118,8 @@ struct gcrt_span *gcrt_central_take(unsigned slot) {
   struct gcrt_span *span = central->partial;
   if (span) {
     central->partial = span->next;
-    span->listed = false;
-    span->owned = true;
+    gcrt_store_byte(&span->listed, false);
+    gcrt_store_byte(&span->owned, true);
   } else {
     span = span_small(slot);
   }
@@ -130,23 +130,23 @@ struct gcrt_span *gcrt_central_take(unsigned slot) {
 /* Under the slot's lock, with a span nobody owns. */
 static void list_if_free(struct gcrt_central *central, struct gcrt_span *span) {
   size_t cells = gcrt_heap.chunks[gcrt_span_index(span)].cells;
-  if (span->listed || gcrt_load(&span->used) == cells) return;
+  if (gcrt_load_byte(&span->listed) || gcrt_load(&span->used) == cells) return;
   span->next = central->partial;
   central->partial = span;
-  span->listed = true;
+  gcrt_store_byte(&span->listed, true);
 }
 
 static void unlist(struct gcrt_central *central, struct gcrt_span *span) {
   struct gcrt_span **link = &central->partial;
   while (*link != span) link = &(*link)->next;
   *link = span->next;
-  span->listed = false;
+  gcrt_store_byte(&span->listed, false);
 }
 
 void gcrt_central_give(struct gcrt_span *span) {
-  struct gcrt_central *central = &gcrt_heap.central[span->slot];
+  struct gcrt_central *central = &gcrt_heap.central[gcrt_load(&span->slot)];
   gcrt_lock(&central->lock);
-  span->owned = false;
+  gcrt_store_byte(&span->owned, false);
   bool empty = gcrt_load(&span->used) == 0;
   if (!empty) list_if_free(central, span);
   if (empty) gcrt_span_destroy(span);
@@ -156,12 +156,12 @@ void gcrt_central_give(struct gcrt_span *span) {
 /* The span may have been taken apart, and even made anew, since the caller freed a cell of it: all is looked at again
  * under the lock of the slot it had. */
 void gcrt_central_freed(struct gcrt_span *span) {
-  unsigned slot = span->slot;
+  size_t slot = gcrt_load(&span->slot);
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  if (gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot && !span->owned) {
+  if (gcrt_load_acquire(&span->chunks) != 0 && gcrt_load(&span->slot) == slot && !gcrt_load_byte(&span->owned)) {
     if (gcrt_load(&span->used) == 0) {
-      if (span->listed) unlist(central, span);
+      if (gcrt_load_byte(&span->listed)) unlist(central, span);
       gcrt_span_destroy(span);
     } else {
       list_if_free(central, span);

@@ -53,15 +53,15 @@ static void sweep_span(struct sweep *sweep, struct gcrt_span *span) {
   size_t left = flip(sweep, first, chunk, chunk->cell ? chunk->cell : span->size);
   gcrt_store(&span->used, left);
   gcrt_store(&span->windows, 0);
-  span->owned = (chunk->flags & GCRT_FLAG_LARGE) != 0;
-  span->listed = false;
+  gcrt_store_byte(&span->owned, (chunk->flags & GCRT_FLAG_LARGE) != 0);
+  gcrt_store_byte(&span->listed, false);
   if (left == 0) {
     gcrt_span_destroy(span);
   } else if (left < chunk->cells) {
-    struct gcrt_central *central = &gcrt_heap.central[span->slot];
+    struct gcrt_central *central = &gcrt_heap.central[gcrt_load(&span->slot)];
     span->next = central->partial;
     central->partial = span;
-    span->listed = true;
+    gcrt_store_byte(&span->listed, true);
   }
 }
 
