@@ -32,6 +32,7 @@ static inline void gcrt_store_full(gcrt_word *p, size_t v) {
 /* The old value. */
 static inline size_t gcrt_add(gcrt_word *p, size_t v) { return AO_fetch_and_add(p, v); }
 static inline size_t gcrt_sub(gcrt_word *p, size_t v) { return AO_fetch_and_add(p, (AO_t)0 - v); }
+static inline size_t gcrt_sub_full(gcrt_word *p, size_t v) { return AO_fetch_and_add_full(p, (AO_t)0 - v); }
 static inline size_t gcrt_add_full(gcrt_word *p, size_t v) { return AO_fetch_and_add_full(p, v); }
 
 static inline bool gcrt_cas(gcrt_word *p, size_t from, size_t to) { return AO_compare_and_swap(p, from, to); }
@@ -74,6 +75,13 @@ static inline void gcrt_clear_bits(gcrt_word *p, size_t bits) {
   for (;;) {
     size_t old = AO_load(p);
     if (AO_compare_and_swap(p, old, old & ~bits)) return;
+  }
+}
+
+static inline void gcrt_clear_bits_release(gcrt_word *p, size_t bits) {
+  for (;;) {
+    size_t old = AO_load(p);
+    if (AO_compare_and_swap_release(p, old, old & ~bits)) return;
   }
 }
 

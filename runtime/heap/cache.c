@@ -204,10 +204,12 @@ void gcrt_cache_retire(struct gcrt_cache *cache) {
     if (unused) {
       struct gcrt_span *span = &gcrt_heap.spans[gcrt_heap.chunks[gcrt_chunk_index(window->base)].first];
       gcrt_marks_store(window->marks, window->mask, 0);
-      gcrt_clear_bits((gcrt_word *)window->alloc, window->mask);
+      /* After a sweep the span may be another thread's, which takes the cells as soon as their bits are clear: the mark
+       * bytes must be 0 before, or a 0 lands on what that thread has stored. */
+      gcrt_clear_bits_release((gcrt_word *)window->alloc, window->mask);
       gcrt_store(&window->mask, 0);
       gcrt_sub(&gcrt_heap.live, (size_t)unused * window->cell);
-      gcrt_sub(&span->used, unused);
+      gcrt_sub_full(&span->used, unused);
       if (span != owned) gcrt_central_freed(span);
     }
     if (owned) gcrt_central_give(owned);

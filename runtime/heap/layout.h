@@ -69,7 +69,8 @@ _Static_assert(sizeof(struct gcrt_chunk) == 16, "the marker's table is indexed b
 
 /* The rest of what a span is; entry i of the table belongs to the span whose first chunk is i.
  * `owned` and the lists are written under the central lock of the slot, `listed` with them; gc_free looks at `listed`
- * and `slot` without it, maybe in a later life of the span (gcrt_central_freed). `used` is atomic. */
+ * and `slot` without it, maybe in a later life of the span (gcrt_central_freed). `used` is atomic: cells leave it with
+ * release and it is found 0 with acquire, so that what was done to the cells is over. */
 struct gcrt_span {
   struct gcrt_span *next; /* in the central list of its slot */
   size_t size;            /* bytes of a large object, as counted: whole pages */

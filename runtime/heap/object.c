@@ -53,7 +53,10 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   gcrt_add(&gcrt_heap_stats.frees[class], 1);
   if (large) gcrt_add(&gcrt_heap_stats.large_freed_bytes, size);
   gcrt_sub(&gcrt_heap.live, size);
-  size_t left = gcrt_sub(&span->used, 1) - 1;
+  /* Full: what was done to the cell and read of its span is over before the count says so, for whoever takes the span
+   * apart; and `listed` is read after it, so that either it is seen that nobody lists the span, or who was about to
+   * list it (gcrt_central_give) has seen this cell free. */
+  size_t left = gcrt_sub_full(&span->used, 1) - 1;
   if (large) {
     struct gcrt_lock *lock = &gcrt_heap.central[gcrt_load(&span->slot)].lock;
     gcrt_lock(lock);

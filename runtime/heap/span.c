@@ -128,9 +128,9 @@ struct gcrt_span *gcrt_central_take(unsigned slot) {
 }
 
 /* Under the slot's lock, with a span nobody owns. */
-static void list_if_free(struct gcrt_central *central, struct gcrt_span *span) {
+static void list_if_free(struct gcrt_central *central, struct gcrt_span *span, size_t used) {
   size_t cells = gcrt_heap.chunks[gcrt_span_index(span)].cells;
-  if (gcrt_load_byte(&span->listed) || gcrt_load(&span->used) == cells) return;
+  if (gcrt_load_byte(&span->listed) || used == cells) return;
   span->next = central->partial;
   central->partial = span;
   gcrt_store_byte(&span->listed, true);
@@ -147,9 +147,14 @@ void gcrt_central_give(struct gcrt_span *span) {
   struct gcrt_central *central = &gcrt_heap.central[gcrt_load(&span->slot)];
   gcrt_lock(&central->lock);
   gcrt_store_byte(&span->owned, false);
-  bool empty = gcrt_load(&span->used) == 0;
-  if (!empty) list_if_free(central, span);
-  if (empty) gcrt_span_destroy(span);
+  /* The other side of gcrt_object_free: a cell that is not yet counted as free here is freed by a thread that will see
+   * that the span is not listed. */
+  size_t used = gcrt_add_full(&span->used, 0);
+  if (used == 0) {
+    gcrt_span_destroy(span);
+  } else {
+    list_if_free(central, span, used);
+  }
   gcrt_unlock(&central->lock);
 }
 
@@ -160,11 +165,12 @@ void gcrt_central_freed(struct gcrt_span *span) {
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
   if (gcrt_load_acquire(&span->chunks) != 0 && gcrt_load(&span->slot) == slot && !gcrt_load_byte(&span->owned)) {
-    if (gcrt_load(&span->used) == 0) {
+    size_t used = gcrt_load_acquire(&span->used);
+    if (used == 0) {
       if (gcrt_load_byte(&span->listed)) unlist(central, span);
       gcrt_span_destroy(span);
     } else {
-      list_if_free(central, span);
+      list_if_free(central, span, used);
     }
   }
   gcrt_unlock(&central->lock);
