@@ -289,12 +289,36 @@ START_TEST(large_objects_are_shared) {
 }
 END_TEST
 
+/* Helpers that are told to end may still be asleep when new ones take their places. */
+START_TEST(helpers_end_and_start_again) {
+  enum { CHILDREN = 200, TIMES = 300 };
+  start(64 * MIB);
+  struct builder *b = &builders[0];
+  b->cache = new_cache();
+  make_node(b, wide, CHILDREN * sizeof(uintptr_t), GCRT_SCAN);
+  for (unsigned i = 0; i < CHILDREN; i++) {
+    make_node(b, &nodes[i], 32, GCRT_SCAN);
+    ((uintptr_t *)wide->start)[i] = nodes[i].start;
+  }
+  globals[0] = wide->start;
+  for (unsigned n = 0; n < TIMES; n++) {
+    gcrt_mark_start_helpers(THREADS);
+    gcrt_mark_all(roots, GCRT_COUNT(roots), THREADS);
+    TEST_REQUIRE(count_marked() == CHILDREN + 1);
+    gcrt_cache_mark_unused(b->cache);
+    gcrt_heap_sweep(false);
+    gcrt_mark_stop_helpers();
+  }
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("mark, several threads");
   TCase *tests = test_case(suite, "graph", 60);
   tcase_add_loop_test(tests, what_is_marked_is_what_is_reachable, 1, THREADS + 1);
   tcase_add_loop_test(tests, also_with_next_to_no_mark_stack, 1, 4);
   tcase_add_test(tests, large_objects_are_shared);
+  tcase_add_test(tests, helpers_end_and_start_again);
   return suite;
 }
 
