@@ -263,7 +263,8 @@ START_TEST(also_with_next_to_no_mark_stack) {
 }
 END_TEST
 
-/* More large objects than markers may share at once, on one table: each holds a small object in its last word. */
+/* More large objects than markers may share at once, on one table: each holds a small object in its last word. A marker
+ * that is alone takes none before it has come to the end of the table. */
 START_TEST(large_objects_are_shared) {
   enum { LARGE = 300, BYTES = 140000 };
   start(256 * MIB);
@@ -279,8 +280,8 @@ START_TEST(large_objects_are_shared) {
     dead = (uintptr_t)take_cell(b->cache, gcrt_slot_for(48, GCRT_SCAN));
   }
   globals[0] = table;
-  gcrt_mark_start_helpers(THREADS);
-  gcrt_mark_all(roots, GCRT_COUNT(roots), THREADS);
+  gcrt_mark_start_helpers((unsigned)_i);
+  gcrt_mark_all(roots, GCRT_COUNT(roots), (unsigned)_i);
   ck_assert_uint_eq(count_marked(), 1 + 2 * LARGE);
   for (unsigned i = 0; i < 2 * LARGE; i++) {
     TEST_REQUIRE(gcrt_find(nodes[i].start, &place) && gcrt_load_byte(place.mark) == gcrt_black(), "object %u", i);
@@ -317,7 +318,7 @@ static Suite *make_suite(void) {
   TCase *tests = test_case(suite, "graph", 60);
   tcase_add_loop_test(tests, what_is_marked_is_what_is_reachable, 1, THREADS + 1);
   tcase_add_loop_test(tests, also_with_next_to_no_mark_stack, 1, 4);
-  tcase_add_test(tests, large_objects_are_shared);
+  tcase_add_loop_test(tests, large_objects_are_shared, 1, THREADS + 1);
   tcase_add_test(tests, helpers_end_and_start_again);
   return suite;
 }
