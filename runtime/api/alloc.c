@@ -131,12 +131,13 @@ GCRT_NOINLINE static void *allocate_kind(size_t size, enum gcrt_kind kind) {
 /* Whether the cell lies unused in some thread's window: then the program freed it before, or never had it. */
 static bool in_a_window(const struct gcrt_place *place) {
   const struct gcrt_span *span = &gcrt_heap.spans[place->chunk->first];
+  unsigned slot = (unsigned)gcrt_load(&span->slot);
   size_t windows = gcrt_load(&span->windows);
   if ((windows >> (place->index / 64) & 1) == 0) return false;
   bool held = false;
   gcrt_lock(&gcrt_world.lock);
   for (const struct gcrt_thread *t = gcrt_world.threads; t && !held; t = t->next) {
-    held = t->cache && gcrt_cache_holds(t->cache, span->slot, place->alloc, place->bit);
+    held = t->cache && gcrt_cache_holds(t->cache, slot, place->alloc, place->bit);
   }
   gcrt_unlock(&gcrt_world.lock);
   return held;

@@ -1,16 +1,21 @@
-/* Atomic words over libatomic_ops (its MIT core; nothing of libatomic_ops_gpl).
+/* Atomic words and bytes over libatomic_ops (its MIT core; nothing of libatomic_ops_gpl).
  *
  * Every shared word of the library is a gcrt_word read and written through these names, so the memory order stands at
- * each use: relaxed unless the name says acquire, release or full. A gcrt_word is as wide as a pointer. */
+ * each use: relaxed unless the name says acquire, release or full. A gcrt_word is as wide as a pointer; where a word
+ * would be too wide there is a gcrt_byte, which knows only relaxed loads and stores. */
 #ifndef GCRT_BASE_ATOMICS_H
 #define GCRT_BASE_ATOMICS_H
+
+#include "base/bits.h"
 
 #include <atomic_ops.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef volatile AO_t gcrt_word;
+typedef volatile unsigned char gcrt_byte;
 
 static inline size_t gcrt_load(const gcrt_word *p) { return AO_load(p); }
 static inline size_t gcrt_load_acquire(const gcrt_word *p) { return AO_load_acquire(p); }
@@ -31,6 +36,7 @@ static inline void gcrt_store_full(gcrt_word *p, size_t v) {
 /* The old value. */
 static inline size_t gcrt_add(gcrt_word *p, size_t v) { return AO_fetch_and_add(p, v); }
 static inline size_t gcrt_sub(gcrt_word *p, size_t v) { return AO_fetch_and_add(p, (AO_t)0 - v); }
+static inline size_t gcrt_sub_full(gcrt_word *p, size_t v) { return AO_fetch_and_add_full(p, (AO_t)0 - v); }
 static inline size_t gcrt_add_full(gcrt_word *p, size_t v) { return AO_fetch_and_add_full(p, v); }
 
 static inline bool gcrt_cas(gcrt_word *p, size_t from, size_t to) { return AO_compare_and_swap(p, from, to); }
@@ -38,6 +44,27 @@ static inline bool gcrt_cas_full(gcrt_word *p, size_t from, size_t to) { return 
 static inline bool gcrt_cas_acquire(gcrt_word *p, size_t from, size_t to) {
   return AO_compare_and_swap_acquire(p, from, to);
 }
+
+/* Bytes, and eight of them that begin at a multiple of 8, where each comes whole. A volatile access to a byte is a
+ * relaxed atomic one for the compiler and the processor. libatomic_ops says the same by functions, which gcc takes for
+ * calls when it guesses branches and unrolls loops, and lays marking and sweeping out for the worse; ThreadSanitizer,
+ * however, tells atomic accesses by them. */
+#if GCRT_TSAN_INSTRUMENTED
+GCRT_INLINE unsigned char gcrt_load_byte(const gcrt_byte *p) { return AO_char_load(p); }
+GCRT_INLINE void gcrt_store_byte(gcrt_byte *p, unsigned char v) { AO_char_store(p, v); }
+GCRT_INLINE uint64_t gcrt_load_bytes(const gcrt_byte *p) { return AO_load((const gcrt_word *)p); }
+GCRT_INLINE void gcrt_store_bytes(gcrt_byte *p, uint64_t v) { AO_store((gcrt_word *)p, v); }
+#else
+GCRT_INLINE unsigned char gcrt_load_byte(const gcrt_byte *p) { return *p; }
+GCRT_INLINE void gcrt_store_byte(gcrt_byte *p, unsigned char v) { *p = v; }
+GCRT_INLINE uint64_t gcrt_load_bytes(const gcrt_byte *p) {
+  uint64_t v;
+  memcpy(&v, (const void *)p, sizeof v);
+  return v;
+}
+GCRT_INLINE void gcrt_store_bytes(gcrt_byte *p, uint64_t v) { memcpy((void *)p, &v, sizeof v); }
+#endif
+_Static_assert(sizeof(AO_t) == sizeof(uint64_t), "eight bytes are a word");
 
 /* Sets bits; true if this call set at least one that was clear. */
 static inline bool gcrt_set_bits(gcrt_word *p, size_t bits) {

@@ -19,12 +19,19 @@
 #define GCRT_CACHE_LINE 64
 
 #if defined(__SANITIZE_THREAD__)
-#define GCRT_TSAN_BUILD 1
+#define GCRT_TSAN_INSTRUMENTED 1
 #elif defined(__has_feature)
 #if __has_feature(thread_sanitizer)
+#define GCRT_TSAN_INSTRUMENTED 1
+#endif
+#endif
+#ifndef GCRT_TSAN_INSTRUMENTED
+#define GCRT_TSAN_INSTRUMENTED 0
+#endif
+#if GCRT_TSAN_INSTRUMENTED
 #define GCRT_TSAN_BUILD 1
 #endif
-#endif
+/* Also where the library itself is not instrumented (runtime/meson.build). */
 #ifndef GCRT_TSAN_BUILD
 #define GCRT_TSAN_BUILD 0
 #endif
@@ -43,8 +50,8 @@
 /* Builds with a sanitizer read stacks, globals and freed frames word by word, which is what a conservative collector
  * must do and what the sanitizers exist to report: such readers carry this attribute. It keeps a function from being
  * inlined, so other builds do without. */
-#if GCRT_TSAN_BUILD || GCRT_ASAN_BUILD
-#define GCRT_READS_FOREIGN_MEMORY __attribute__((no_sanitize("address", "thread", "undefined")))
+#if GCRT_ASAN_BUILD
+#define GCRT_READS_FOREIGN_MEMORY __attribute__((no_sanitize("address", "undefined")))
 #else
 #define GCRT_READS_FOREIGN_MEMORY
 #endif

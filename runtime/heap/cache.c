@@ -106,10 +106,10 @@ static bool window_from(struct gcrt_cache *cache, unsigned slot, struct gcrt_spa
     if (top > span->fresh) span->fresh = top;
     window->base = base;
     window->cell = chunk->cell;
-    window->alloc = &allocs[i];
+    gcrt_store(&window->alloc, (size_t)&allocs[i]);
     window->marks = marks;
     gcrt_store(&refill->taken, gcrt_load(&refill->taken) + count);
-    window->mask = mask;
+    gcrt_store(&window->mask, mask);
     return true;
   }
   return false;
@@ -149,21 +149,21 @@ void gcrt_cache_keep_unused(struct gcrt_cache *cache) {
     struct gcrt_window *window = &cache->windows[slot];
     if (window->mask) {
       gcrt_marks_store(window->marks, window->mask, gcrt_black());
-      size_t word = (size_t)(window->alloc - gcrt_heap.allocs);
+      size_t word = (size_t)((gcrt_word *)window->alloc - gcrt_heap.allocs);
       gcrt_heap.spans[word / GCRT_WORDS].kept_windows |= UINT64_C(1) << (word % GCRT_WORDS);
     }
     struct gcrt_refill *refill = &cache->refill[slot];
-    if (refill->span) refill->span->owned = false;
+    if (refill->span) gcrt_store_byte(&refill->span->owned, false);
     refill->span = NULL;
     refill->cursor = 0;
   }
 }
 
 bool gcrt_cache_holds(const struct gcrt_cache *cache, unsigned slot, const gcrt_word *alloc, size_t bit) {
-  const volatile struct gcrt_window *window = &cache->windows[slot];
+  const struct gcrt_window *window = &cache->windows[slot];
   for (;;) {
     size_t before = gcrt_load_acquire(&cache->activity);
-    bool held = window->alloc == alloc && (window->mask & bit) != 0;
+    bool held = gcrt_load(&window->alloc) == (size_t)alloc && (gcrt_load(&window->mask) & bit) != 0;
     gcrt_fence();
     if (before % 2 == 0 && gcrt_load(&cache->activity) == before) return held;
     gcrt_thread_yield();
@@ -174,10 +174,10 @@ void gcrt_cache_count(const struct gcrt_cache *cache, uint64_t *counts) {
   size_t n = gcrt_load_acquire(&cache->slots);
   for (size_t i = 0; i < n; i++) {
     unsigned slot = cache->used[i];
-    const volatile uint64_t *mask = &cache->windows[slot].mask;
+    const gcrt_word *mask = &cache->windows[slot].mask;
     for (;;) {
       size_t before = gcrt_load_acquire(&cache->activity);
-      uint64_t taken = gcrt_load(&cache->refill[slot].taken) - gcrt_popcount(*mask);
+      uint64_t taken = gcrt_load(&cache->refill[slot].taken) - gcrt_popcount(gcrt_load(mask));
       gcrt_fence();
       if (before % 2 == 0 && gcrt_load(&cache->activity) == before) {
         counts[gcrt_slot_class(slot)] += taken;
@@ -197,16 +197,18 @@ void gcrt_cache_retire(struct gcrt_cache *cache) {
     struct gcrt_span *owned = refill->span;
     /* In a forked child the cache of another thread may be newer than the alloc bits: what they do not show as taken
      * was not counted either. */
-    if (window->mask) window->mask &= gcrt_load(window->alloc);
+    if (window->mask) window->mask &= gcrt_load((gcrt_word *)window->alloc);
     unsigned unused = gcrt_popcount(window->mask);
     gcrt_add(&gcrt_heap_stats.retired[gcrt_slot_class(slot)], gcrt_load(&refill->taken) - unused);
     if (unused) {
       struct gcrt_span *span = &gcrt_heap.spans[gcrt_heap.chunks[gcrt_chunk_index(window->base)].first];
+      /* After a sweep the span may be another thread's, which takes the cells as soon as their bits are clear: the mark
+       * bytes must be stored before, or they land on what that thread has stored. */
       gcrt_marks_store(window->marks, window->mask, gcrt_load(&gcrt_heap.marking) ? GCRT_MARK_FREED : 0);
-      gcrt_clear_bits_release(window->alloc, window->mask);
-      window->mask = 0;
+      gcrt_clear_bits_release((gcrt_word *)window->alloc, window->mask);
+      gcrt_store(&window->mask, 0);
       gcrt_sub(&gcrt_heap.live, (size_t)unused * window->cell);
-      gcrt_sub(&span->used, unused);
+      gcrt_sub_full(&span->used, unused);
       if (span != owned) gcrt_central_freed(span);
     }
     if (owned) gcrt_central_give(owned);

@@ -16,12 +16,12 @@
 enum { GCRT_WINDOW_BYTES = 8192, GCRT_TABLE_MAX = 1024 };
 
 /* In one cache line, and so in one page: fork copies by pages, and its child must not find half a window of another
- * thread's. */
+ * thread's. Others read `mask` and `alloc`, for a moment's truth: they are atomic, with relaxed accesses. */
 struct gcrt_window {
-  _Alignas(64) uint64_t mask; /* unused cells, counted from base */
+  _Alignas(64) gcrt_word mask; /* unused cells, counted from base */
   uintptr_t base;
   size_t cell;      /* bytes */
-  gcrt_word *alloc; /* the word of the window's cells */
+  gcrt_word alloc;  /* address of the alloc word of the window's cells */
   gcrt_mark *marks; /* and their mark bytes */
 };
 _Static_assert(sizeof(struct gcrt_window) == 64, "a cache line each");
@@ -56,11 +56,11 @@ GCRT_INLINE unsigned gcrt_slot_for(size_t size, enum gcrt_kind kind) {
 /* A zeroed cell, or NULL if the window is empty. About ten instructions, no call. */
 GCRT_INLINE void *gcrt_cache_take(struct gcrt_cache *cache, unsigned slot) {
   struct gcrt_window *window = &cache->windows[slot];
-  uint64_t mask = window->mask;
+  uint64_t mask = gcrt_load(&window->mask);
   if (GCRT_UNLIKELY(mask == 0)) return NULL;
   char *cell = (char *)window->base + gcrt_ctz(mask) * window->cell;
   __asm__ volatile("" : "+r"(cell) : : "memory");
-  window->mask = mask & (mask - 1);
+  gcrt_store(&window->mask, mask & (mask - 1));
   __asm__ volatile("" : "+r"(cell) : : "memory");
   return cell;
 }

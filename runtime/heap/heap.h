@@ -27,7 +27,7 @@ void gcrt_central_append(struct gcrt_central *central, struct gcrt_span *span);
 /* A span for one large object; NULL: no memory. size is what the program asked for, alignment a power of two. */
 struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind kind);
 /* The object of a large span of that slot was freed: ends it, unless the sweep did or will. */
-void gcrt_span_large_freed(struct gcrt_span *span, unsigned slot);
+void gcrt_span_large_freed(struct gcrt_span *span, size_t slot);
 /* Takes a span apart and gives its chunks back. It is in no list, and nothing in it is in use. */
 void gcrt_span_destroy(struct gcrt_span *span);
 
@@ -55,6 +55,10 @@ void gcrt_heap_begin_marking(void);
 void gcrt_heap_abandon_marking(void);
 /* In a forked child: what another thread had taken for sweeping is to be taken again. */
 void gcrt_heap_sweep_again(void);
+/* Whether this span is. */
+GCRT_INLINE bool gcrt_span_unswept(const struct gcrt_span *span) {
+  return gcrt_load_byte(&span->swept) != (uint8_t)gcrt_load(&gcrt_heap.epoch);
+}
 /* Whether spans are left to be swept. */
 GCRT_INLINE bool gcrt_heap_sweeping(void) {
   return gcrt_load(&gcrt_heap.sweep_next) < gcrt_load(&gcrt_heap.sweep_end) || gcrt_load(&gcrt_heap.sweepers) != 0;

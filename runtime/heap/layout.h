@@ -74,20 +74,22 @@ struct gcrt_chunk {
 _Static_assert(sizeof(struct gcrt_chunk) == 16, "the marker's table is indexed by shifts");
 
 /* The rest of what a span is; entry i of the table belongs to the span whose first chunk is i.
- * `listed`, `owned`, `swept` and the lists are under the central lock of the slot; used is atomic. A span that is to be
+ * `owned`, `swept` and the lists are written under the central lock of the slot, `listed` with them; gc_free looks at
+ * `listed` and `slot` without it, maybe in a later life of the span (gcrt_central_freed). `used` is atomic: cells leave
+ * it with release and it is found 0 with acquire, so that what was done to the cells is over. A span that is to be
  * swept is in no list and nobody's. */
 struct gcrt_span {
   struct gcrt_span *next; /* in the central list of its slot */
   size_t size;            /* bytes of a large object, as counted: whole pages */
   gcrt_word windows;      /* bit i: alloc word i is, or lately was, the window of a thread */
   uint64_t kept_windows;  /* those of them that still are; of the last flip, for the sweep */
-  gcrt_word swept;        /* gcrt_heap.epoch of its birth or its last sweep; less: it is to be swept */
   gcrt_word used;         /* cells whose alloc bit is set */
   gcrt_word chunks;       /* 0: not in use */
-  uint32_t fresh;         /* cells from here on were never handed out and read as zero */
-  uint16_t slot;
-  bool listed; /* in the central list */
-  bool owned;  /* a thread refills from it; always for a large object, and for a span that is being made or ended */
+  gcrt_word slot;
+  uint32_t fresh;   /* cells from here on were never handed out and read as zero */
+  gcrt_byte listed; /* in the central list */
+  gcrt_byte owned; /* a thread refills from it; always for a large object, and for a span that is being made or ended */
+  gcrt_byte swept; /* low byte of gcrt_heap.epoch at its birth or its last sweep; another: it is to be swept */
 };
 _Static_assert(sizeof(struct gcrt_span) == 64, "a cache line each");
 

@@ -14,11 +14,10 @@
 #ifndef GCRT_HEAP_MARKS_H
 #define GCRT_HEAP_MARKS_H
 
-#include <stdint.h>
-#include <string.h>
+#include "base/atomics.h"
 
-/* A relaxed atomic access for the compiler and for the processor: a byte. */
-typedef volatile uint8_t gcrt_mark;
+/* Relaxed loads and stores, by two markers at once: an object is marked in one of their orders. */
+typedef gcrt_byte gcrt_mark;
 
 /* Bytes 0 or 1 for the eight low bits, in order of memory. */
 static inline uint64_t gcrt_marks_spread(uint64_t bits) {
@@ -33,23 +32,21 @@ static inline uint64_t gcrt_marks_gather(uint64_t bytes) { return (bytes * UINT6
 
 enum { GCRT_MARK_FREED = 3 };
 
-/* Which of the 64 bytes are not 0. */
+/* Which of the 64 bytes are not 0. They may be changing. */
 static inline uint64_t gcrt_marks_any(const gcrt_mark *marks) {
   uint64_t mask = 0;
   for (unsigned group = 0; group < 8; group++) {
-    uint64_t bytes;
-    memcpy(&bytes, (const void *)(marks + 8 * group), sizeof bytes);
+    uint64_t bytes = gcrt_load_bytes(marks + 8 * group);
     mask |= gcrt_marks_gather((bytes | bytes >> 1) & UINT64_C(0x0101010101010101)) << (8 * group);
   }
   return mask;
 }
 
-/* Which of the 64 bytes have this value, 1 or 2, or are GCRT_MARK_FREED. */
+/* Which of the 64 bytes have this value, 1 or 2, or are GCRT_MARK_FREED. They may be changing. */
 static inline uint64_t gcrt_marks_with(const gcrt_mark *marks, unsigned value) {
   uint64_t mask = 0;
   for (unsigned group = 0; group < 8; group++) {
-    uint64_t bytes;
-    memcpy(&bytes, (const void *)(marks + 8 * group), sizeof bytes);
+    uint64_t bytes = gcrt_load_bytes(marks + 8 * group);
     mask |= gcrt_marks_gather((bytes >> (value - 1)) & UINT64_C(0x0101010101010101)) << (8 * group);
   }
   return mask;
@@ -60,9 +57,9 @@ static inline void gcrt_marks_store(gcrt_mark *marks, uint64_t mask, unsigned va
   for (unsigned group = 0; group < 8 && mask; group++, mask >>= 8, marks += 8) {
     uint64_t bits = mask & 0xff;
     if (bits == 0xff) {
-      memset((void *)marks, (int)value, 8);
+      gcrt_store_bytes(marks, value * UINT64_C(0x0101010101010101));
     } else {
-      for (; bits; bits &= bits - 1) marks[__builtin_ctzll(bits)] = (uint8_t)value;
+      for (; bits; bits &= bits - 1) gcrt_store_byte(&marks[__builtin_ctzll(bits)], (unsigned char)value);
     }
   }
 }

@@ -28,7 +28,7 @@ size_t gcrt_object_usable(const struct gcrt_place *place) {
 }
 
 enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place) {
-  return gcrt_slot_kind(gcrt_heap.spans[place->chunk->first].slot);
+  return gcrt_slot_kind((unsigned)gcrt_load(&gcrt_heap.spans[place->chunk->first].slot));
 }
 
 static bool take_alloc_bit(gcrt_word *alloc, size_t bit) {
@@ -44,22 +44,25 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   size_t size = gcrt_place_size(place);
   unsigned class = place->chunk->class;
   bool large = (place->chunk->flags & GCRT_FLAG_LARGE) != 0;
-  unsigned slot = span->slot;
+  size_t slot = gcrt_load(&span->slot);
   uintptr_t start = gcrt_place_start(place);
   /* Clobbered while the cell is still taken: once the bit is clear, another thread may be handed it. */
   if (clobber) memset((void *)start, 0xdb, size);
   bool marking = gcrt_load(&gcrt_heap.marking) != 0;
   /* Before the bit, too: after it the byte belongs to whoever takes the cell. Twice freed, it is stored again. */
-  *place->mark = marking ? GCRT_MARK_FREED : 0;
+  gcrt_store_byte(place->mark, marking ? GCRT_MARK_FREED : 0);
   if (!take_alloc_bit(place->alloc, place->bit)) return false;
   gcrt_add(&gcrt_heap_stats.frees[class], 1);
   if (large) gcrt_add(&gcrt_heap_stats.large_freed_bytes, size);
   gcrt_sub(&gcrt_heap.live, size);
-  size_t left = gcrt_sub(&span->used, 1) - 1;
+  /* Full: what was done to the cell and read of its span is over before the count says so, for whoever takes the span
+   * apart; and `listed` is read after it, so that either it is seen that nobody lists the span, or who was about to
+   * list it (gcrt_central_give) has seen this cell free. */
+  size_t left = gcrt_sub_full(&span->used, 1) - 1;
   if (marking) return true; /* the sweep takes spans apart and lists them */
   if (large) {
     gcrt_span_large_freed(span, slot);
-  } else if (!span->listed || left == 0) {
+  } else if (!gcrt_load_byte(&span->listed) || left == 0) {
     gcrt_central_freed(span);
   }
   return true;

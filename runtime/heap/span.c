@@ -44,16 +44,16 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   struct gcrt_span *span = &gcrt_heap.spans[first];
   /* A late gcrt_central_freed may look at it under the lock of the slot it had in an earlier life: it finds it owned
    * before it finds it in use. */
-  span->owned = true;
+  gcrt_store_byte(&span->owned, true);
   gcrt_store(&span->used, 0);
   gcrt_store(&span->windows, 0);
   span->next = NULL;
   span->size = size;
   span->fresh = fresh;
   span->kept_windows = 0;
-  gcrt_store(&span->swept, gcrt_load(&gcrt_heap.epoch));
-  span->listed = false;
-  span->slot = (uint16_t)slot;
+  gcrt_store_byte(&span->swept, (uint8_t)gcrt_load(&gcrt_heap.epoch));
+  gcrt_store_byte(&span->listed, false);
+  gcrt_store(&span->slot, slot);
   gcrt_store_release(&span->chunks, chunks);
   for (size_t i = 0; i < chunks; i++) publish(&gcrt_heap.chunks[first + i], entry);
   return span;
@@ -108,7 +108,7 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
     gcrt_add(&gcrt_heap.large_mallocs, 1);
     gcrt_add(&gcrt_heap.large_bytes, bytes);
     gcrt_add(&gcrt_heap.live, bytes);
-    *gcrt_span_marks(&entry) = (uint8_t)gcrt_heap.white;
+    gcrt_store_byte(gcrt_span_marks(&entry), (unsigned char)gcrt_heap.white);
     gcrt_set_bits(&gcrt_heap.allocs[first * GCRT_WORDS], 1);
   }
   gcrt_unlock(&central->lock);
@@ -124,7 +124,7 @@ void gcrt_span_destroy(struct gcrt_span *span) {
   bool never_used = span->fresh == 0;
   GCRT_CHECK(gcrt_load(&span->used) == 0 && !gcrt_load(&gcrt_heap.marking));
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
-  span->listed = false;
+  gcrt_store_byte(&span->listed, false);
   gcrt_store_release(&span->chunks, 0);
   gcrt_pages_give(first, chunks, never_used);
 }
@@ -134,8 +134,8 @@ static struct gcrt_span *take_listed(struct gcrt_central *central) {
   struct gcrt_span *span = central->partial;
   if (!span) return NULL;
   central->partial = span->next;
-  span->listed = false;
-  span->owned = true;
+  gcrt_store_byte(&span->listed, false);
+  gcrt_store_byte(&span->owned, true);
   return span;
 }
 
@@ -165,13 +165,13 @@ struct gcrt_span *gcrt_central_take(unsigned slot) {
 }
 
 /* Under the slot's lock, with a span nobody owns. */
-static void list_if_free(struct gcrt_central *central, struct gcrt_span *span) {
+static void list_if_free(struct gcrt_central *central, struct gcrt_span *span, size_t used) {
   size_t cells = gcrt_heap.chunks[gcrt_span_index(span)].cells;
-  if (span->listed || gcrt_load(&span->used) == cells) return;
+  if (gcrt_load_byte(&span->listed) || used == cells) return;
   span->next = central->partial;
   if (!span->next) central->last = span;
   central->partial = span;
-  span->listed = true;
+  gcrt_store_byte(&span->listed, true);
 }
 
 void gcrt_central_append(struct gcrt_central *central, struct gcrt_span *span) {
@@ -182,7 +182,7 @@ void gcrt_central_append(struct gcrt_central *central, struct gcrt_span *span) {
     central->partial = span;
   }
   central->last = span;
-  span->listed = true;
+  gcrt_store_byte(&span->listed, true);
 }
 
 static void unlist(struct gcrt_central *central, struct gcrt_span *span) {
@@ -194,32 +194,33 @@ static void unlist(struct gcrt_central *central, struct gcrt_span *span) {
     central->partial = span->next;
   }
   if (central->last == span) central->last = before;
-  span->listed = false;
+  gcrt_store_byte(&span->listed, false);
 }
 
 void gcrt_central_give(struct gcrt_span *span) {
-  struct gcrt_central *central = &gcrt_heap.central[span->slot];
+  struct gcrt_central *central = &gcrt_heap.central[gcrt_load(&span->slot)];
   gcrt_lock(&central->lock);
-  span->owned = false;
+  gcrt_store_byte(&span->owned, false);
   /* While marking, what is free in it may not be handed out, and it may not end: the sweep will see to it. */
   if (!gcrt_load(&gcrt_heap.marking)) {
-    bool empty = gcrt_load(&span->used) == 0;
-    if (!empty) list_if_free(central, span);
-    if (empty) gcrt_span_destroy(span);
+    /* The other side of gcrt_object_free: a cell that is not yet counted as free here is freed by a thread that will
+     * see that the span is not listed. */
+    size_t used = gcrt_add_full(&span->used, 0);
+    if (used != 0) list_if_free(central, span, used);
+    if (used == 0) gcrt_span_destroy(span);
   }
   gcrt_unlock(&central->lock);
 }
 
 /* Under the slot's lock: the span is still one of that slot, and the sweep is through with it. */
-static bool is_swept(const struct gcrt_span *span, unsigned slot) {
-  return gcrt_load_acquire(&span->chunks) != 0 && span->slot == slot &&
-         gcrt_load(&span->swept) == gcrt_load(&gcrt_heap.epoch);
+static bool is_swept(const struct gcrt_span *span, size_t slot) {
+  return gcrt_load_acquire(&span->chunks) != 0 && gcrt_load(&span->slot) == slot && !gcrt_span_unswept(span);
 }
 
-void gcrt_span_large_freed(struct gcrt_span *span, unsigned slot) {
+void gcrt_span_large_freed(struct gcrt_span *span, size_t slot) {
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  if (is_swept(span, slot) && gcrt_load(&span->used) == 0) gcrt_span_destroy(span);
+  if (is_swept(span, slot) && gcrt_load_acquire(&span->used) == 0) gcrt_span_destroy(span);
   gcrt_unlock(&central->lock);
 }
 
@@ -227,15 +228,16 @@ void gcrt_span_large_freed(struct gcrt_span *span, unsigned slot) {
  * under the lock of the slot it had. One that is to be swept is listed or taken apart by the sweep. */
 void gcrt_central_freed(struct gcrt_span *span) {
   if (gcrt_load(&gcrt_heap.marking)) return;
-  unsigned slot = span->slot;
+  size_t slot = gcrt_load(&span->slot);
   struct gcrt_central *central = &gcrt_heap.central[slot];
   gcrt_lock(&central->lock);
-  if (is_swept(span, slot) && !span->owned) {
-    if (gcrt_load(&span->used) == 0) {
-      if (span->listed) unlist(central, span);
+  if (is_swept(span, slot) && !gcrt_load_byte(&span->owned)) {
+    size_t used = gcrt_load_acquire(&span->used);
+    if (used == 0) {
+      if (gcrt_load_byte(&span->listed)) unlist(central, span);
       gcrt_span_destroy(span);
     } else {
-      list_if_free(central, span);
+      list_if_free(central, span, used);
     }
   }
   gcrt_unlock(&central->lock);

@@ -53,10 +53,10 @@ static size_t sweep_span(struct gcrt_central *central, struct gcrt_span *span) {
   size_t freed = free_dead(first, chunk, bytes);
   gcrt_store(&span->windows, span->kept_windows);
   span->kept_windows = 0;
-  gcrt_store(&span->swept, gcrt_load(&gcrt_heap.epoch));
+  gcrt_store_byte(&span->swept, (uint8_t)gcrt_load(&gcrt_heap.epoch));
   if (freed) gcrt_add(&gcrt_heap_stats.frees[chunk->class], freed);
   if (large && freed) gcrt_add(&gcrt_heap_stats.large_freed_bytes, bytes);
-  size_t left = gcrt_sub(&span->used, freed) - freed;
+  size_t left = gcrt_sub_full(&span->used, freed) - freed;
   if (left == 0) {
     gcrt_span_destroy(span);
   } else if (left < chunk->cells) {
@@ -68,14 +68,13 @@ static size_t sweep_span(struct gcrt_central *central, struct gcrt_span *span) {
 /* The span whose first chunk this is, if it has not been swept. */
 static size_t sweep_at(size_t index) {
   struct gcrt_span *span = &gcrt_heap.spans[index];
-  size_t epoch = gcrt_load(&gcrt_heap.epoch);
-  if (gcrt_load_acquire(&span->chunks) == 0 || gcrt_load(&span->swept) == epoch) return 0;
+  if (gcrt_load_acquire(&span->chunks) == 0 || !gcrt_span_unswept(span)) return 0;
   /* A span that is not swept neither ends nor changes, so its slot is what it was; one that is may have done both. */
-  unsigned slot = span->slot;
+  size_t slot = gcrt_load(&span->slot);
   struct gcrt_central *central = &gcrt_heap.central[slot];
   size_t freed = 0;
   gcrt_lock(&central->lock);
-  if (gcrt_load(&span->chunks) != 0 && span->slot == slot && gcrt_load(&span->swept) != epoch) {
+  if (gcrt_load(&span->chunks) != 0 && gcrt_load(&span->slot) == slot && gcrt_span_unswept(span)) {
     freed = sweep_span(central, span);
   }
   gcrt_unlock(&central->lock);

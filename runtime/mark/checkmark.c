@@ -41,7 +41,7 @@ static void reach(uintptr_t address, uintptr_t holder) {
   gcrt_word *seen = &check.seen[place.alloc - gcrt_heap.allocs];
   if (gcrt_load(seen) & place.bit) return;
   gcrt_store(seen, gcrt_load(seen) | place.bit);
-  if (*place.mark != gcrt_black()) {
+  if (gcrt_load_byte(place.mark) != gcrt_black()) {
     gcrt_fatal("checkmark: the object at %p (%zu bytes), held by the word at %p, is reachable and not marked",
                (void *)gcrt_place_start(&place), gcrt_place_size(&place), (void *)holder);
   }

@@ -101,8 +101,8 @@ GCRT_COLD static void share_half(struct loop *loop) {
 
 /* Marks an object; false if it is marked, or if the cell is not handed out. */
 GCRT_INLINE bool set_mark(const struct loop *loop, gcrt_mark *mark) {
-  if (*mark != loop->white) return false;
-  *mark = (uint8_t)(3 - loop->white);
+  if (gcrt_load_byte(mark) != loop->white) return false;
+  gcrt_store_byte(mark, (unsigned char)(3 - loop->white));
   return true;
 }
 

@@ -25,6 +25,7 @@ static struct {
   unsigned members;
   struct gcrt_lock starting; /* held by the thread that starts helpers; nobody waits for it */
   gcrt_word started;         /* helpers that run */
+  gcrt_word ending;          /* helpers that were told to end and have not yet */
   size_t block_limit;        /* set by tests */
   gcrt_word job, working, overflowed, overflows, cpu_ns;
   unsigned active; /* members of the job that runs */
@@ -202,7 +203,10 @@ static void helper(void *argument) {
       continue;
     }
     marker->seen = job;
-    if ((job & 0xff) == 0) return;
+    if ((job & 0xff) == 0) {
+      if (gcrt_sub_full(&team.ending, 1) == 1) gcrt_futex_wake(&team.ending, 1);
+      return;
+    }
     if (self >= (job & 0xff)) continue;
     work_as(marker);
     if (gcrt_add_full(&team.working, (size_t)-1) == 1) gcrt_futex_wake(&team.working, 1);
@@ -212,6 +216,9 @@ static void helper(void *argument) {
 /* With the starting lock held. A machine that refuses threads marks with fewer. */
 static void start_helpers(size_t members) {
   GCRT_PARK_SCOPE(park);
+  /* One that still sleeps would look at the marker of the new one, and take it for its own for ever. */
+  size_t ending;
+  while ((ending = gcrt_load_acquire(&team.ending)) != 0) gcrt_futex_wait(&team.ending, (uint32_t)ending, -1);
   for (size_t started = gcrt_load(&team.started); started + 1 < members; started++) {
     team.markers[started + 1].seen = gcrt_load(&team.job);
     if (!gcrt_thread_start(helper, &team.markers[started + 1], "gcrt-marker")) return;
@@ -234,6 +241,7 @@ static void publish_job(unsigned members) {
 }
 
 void gcrt_mark_stop_helpers(void) {
+  gcrt_add(&team.ending, gcrt_load(&team.started));
   gcrt_store(&team.started, 0);
   publish_job(0);
 }
@@ -332,6 +340,7 @@ static void abandon(void) {
 void gcrt_mark_after_fork(void) {
   if (gcrt_load(&gcrt_heap.marking)) abandon();
   gcrt_store(&team.started, 0);
+  gcrt_store(&team.ending, 0);
   gcrt_lock_reset(&team.starting);
   gcrt_lock_reset(&team.lock);
   gcrt_block_reset_lock();

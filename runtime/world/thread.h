@@ -101,7 +101,8 @@ struct gcrt_thread *gcrt_thread_attach(void);
 struct gcrt_thread *gcrt_thread_announce(void *argument, bool detached);
 /* The announced thread runs: called by itself, first of all. */
 void gcrt_thread_started(struct gcrt_thread *thread);
-/* The announced thread was made, and here is its handle, as long as the thread has not run: then the memory may be gone.
+/* The announced thread was made, and here is its handle, as long as the thread has not run: then the memory may be
+ * gone.
  */
 void gcrt_thread_created(struct gcrt_thread *thread, const pthread_t *handle);
 /* The announced thread could not be made. */

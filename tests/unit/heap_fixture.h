@@ -48,7 +48,7 @@ static inline struct gcrt_cache *new_cache(void) {
 static inline void mark_cell(const void *cell) {
   struct gcrt_place place;
   TEST_REQUIRE(gcrt_find((uintptr_t)cell, &place));
-  *place.mark = (uint8_t)gcrt_black();
+  gcrt_store_byte(place.mark, (unsigned char)gcrt_black());
 }
 
 #endif

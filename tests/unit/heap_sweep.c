@@ -184,7 +184,7 @@ START_TEST(window_newer_than_the_alloc_bits_takes_no_object_away) {
   while (other->windows[slot].mask) (void)gcrt_cache_take(other, slot);
   ck_assert(gcrt_cache_refill(other, slot, 1));
   struct gcrt_window *window = &other->windows[slot];
-  gcrt_word *alloc = window->alloc;
+  gcrt_word *alloc = (gcrt_word *)window->alloc;
   uint64_t unused = window->mask;
   gcrt_clear_bits(alloc, unused);
   /* As many cells are objects as the window says it has. */
