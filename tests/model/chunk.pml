@@ -4,8 +4,8 @@
  * runtime/heap/layout.h, 16 bytes that no single store writes). The spans of the chunk take turns between two shapes; a
  * pointer into the chunk may lie in the heap before the span is there, as what a freed object left behind.
  *
- * The property: a marker that takes the entry for a span sees the whole entry of the span that is there, and it is still
- * there when the marker stores the mark byte. Otherwise it marks another object than it scans.
+ * The property: a marker that takes the entry for a span sees the whole entry of the span that is there, and it is
+ * still there when the marker stores the mark byte. Otherwise it marks another object than it scans.
  *
  * NO_...: a rule left out; the list is in `check`. */
 

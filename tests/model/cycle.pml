@@ -3,8 +3,8 @@
  * The properties, as assertions:
  *  - when white and black change places, every object that the roots reach is black;
  *  - the sweep frees no object that can be reached, and no cell is handed out while an object is in it;
- *  - in a stop a cell's mark byte is 0 exactly if its alloc bit is clear, and its bit is set exactly if the cell holds an
- *    object, lies in a window, or was freed by the program in this cycle.
+ *  - in a stop a cell's mark byte is 0 exactly if its alloc bit is clear, and its bit is set exactly if the cell holds
+ *    an object, lies in a window, or was given back by the program in this cycle.
  * There is no bound on the operations of the mutators, on rounds, or on cycles: the state space itself is finite.
  *
  * README.md tells what each step stands for, and what is left out. Macros choose the size and leave out rules:
@@ -15,7 +15,7 @@
  *   GROW                     the second page belongs to a chunk that is made while the program runs
  *   ROOTS_IN_ROUNDS          every round reads the roots again, which none has to
  *   REACHABLE_ONLY           leaves out the last property
- *   WEAK                     a marker's stores of mark bytes are seen late by others, in any order, up to the next barrier
+ *   WEAK                     others see a marker's stores of mark bytes late, in any order, up to the next barrier
  *   NO_...                   a rule left out; the list is in `check` */
 
 #ifndef CELLS
@@ -28,14 +28,16 @@
 #define MARKERS 2
 #endif
 
-/* Pointers are 1 to CELLS; 0 is none. A word with STALE is the address of a cell whose object the program has freed: the
- * collector does not see the difference, and the program does not follow it. */
+/* Pointers are 1 to CELLS; 0 is none. A word with STALE is the address of a cell whose object the program has freed:
+ * the collector does not see the difference, and the program does not follow it. */
 #define STALE 8
 #define BITS(v) ((v) & 7)
 #define FRESH(v) ((v) != 0 && (v) < STALE)
 #define FIRST_PAGE ((CELLS + 1) / 2) /* cells on the first page */
 #define PAGE(c) ((c) > FIRST_PAGE)
 #define BIT(c) (1 << (c))
+#define ON_PAGE_0 ((BIT(FIRST_PAGE + 1) - 1) & ~1)
+#define ON_PAGE_1 ((BIT(CELLS + 1) - 1) & ~(BIT(FIRST_PAGE + 1) - 1))
 #define BLACK (3 - white)
 
 /* The heap. Index 0 of the arrays is not a cell. */
@@ -92,8 +94,8 @@ byte late[MARKERS]; /* bits: cells whose mark byte is BLACK for this marker alon
   :: else                                                                                                              \
   fi
 
-/* Cells that the program can reach, as bits in `found`. */
-hidden byte found, i_, j_;
+/* Cells that the program can reach, as bits in `found`. All three are 0 between uses. */
+byte found, i_, j_;
 inline reach() {
   found = 0;
   if
@@ -324,8 +326,8 @@ proctype Marker(byte me) {
   :: TAKE(4)
 #endif
   /* A dirty page. */
-  :: d_step { IDLE_MARKER && (todo & BIT(0)) -> todo = todo & ~BIT(0); rest = ((BIT(FIRST_PAGE + 1) - 1) & ~1); SETTLE }
-  :: d_step { IDLE_MARKER && (todo & BIT(1)) -> todo = todo & ~BIT(1); rest = ((BIT(CELLS + 1) - 1) & ~(BIT(FIRST_PAGE + 1) - 1)); SETTLE }
+  :: d_step { IDLE_MARKER && (todo & BIT(0)) -> todo = todo & ~BIT(0); rest = ON_PAGE_0; SETTLE }
+  :: d_step { IDLE_MARKER && (todo & BIT(1)) -> todo = todo & ~BIT(1); rest = ON_PAGE_1; SETTLE }
   :: d_step { !to && rest ->
        from = 1;
        do
@@ -450,6 +452,7 @@ inline visit(v) {
 inline swept_away() {
   reach();
   assert(!(found & object & BIT(cell)));
+  found = 0;
   object = object & ~BIT(cell);
   freed = freed & ~BIT(cell)
 }
@@ -510,6 +513,7 @@ inline final() {
   od;
   reach();
   for (cell : 1 .. CELLS) { assert(!(found & BIT(cell)) || mark[cell] == BLACK) }
+  found = 0;
 #ifndef NO_WINDOWS_MARKED
   for (cell : 0 .. MUTATORS - 1) {
     if
