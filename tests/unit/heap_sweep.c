@@ -122,6 +122,96 @@ START_TEST(unused_cells_of_a_window_survive_a_sweep) {
 }
 END_TEST
 
+/* gc_free has counted a large object off and not yet ended its span, when the sweep comes by and ends it: it was ended
+ * twice, the second time as what another thread had made of its chunks. */
+START_TEST(large_object_freed_beside_the_sweep_was_ended_twice) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  struct gcrt_span *span = gcrt_span_large(3 * 65536, 1, GCRT_SCAN);
+  size_t slot = gcrt_load(&span->slot), bytes = span->size;
+  mark_cell((void *)gcrt_span_start(span));
+  gcrt_heap_flip(false);
+  struct gcrt_place place;
+  ck_assert(gcrt_find(gcrt_span_start(span), &place));
+  *place.mark = 0;
+  gcrt_clear_bits(place.alloc, place.bit);
+  gcrt_sub(&gcrt_heap.live, bytes);
+  gcrt_sub(&span->used, 1);
+  ck_assert_uint_eq(gcrt_heap_sweep_rest(), 0);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.busy), 0);
+  gcrt_span_large_freed(span, slot);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.busy), 0);
+  ck_assert_ptr_eq(gcrt_span_large(2 * 65536, 1, GCRT_SCAN), span);
+  gcrt_span_large_freed(span, slot);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.busy), 2);
+  gcrt_heap_verify();
+}
+END_TEST
+
+/* The other order: the sweep finds nothing to do, or has not come yet. */
+START_TEST(large_object_freed_before_its_sweep_ends_with_it) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  struct gcrt_span *span = gcrt_span_large(3 * 65536, 1, GCRT_SCAN);
+  mark_cell((void *)gcrt_span_start(span));
+  gcrt_heap_flip(false);
+  struct gcrt_place place;
+  ck_assert(gcrt_find(gcrt_span_start(span), &place));
+  ck_assert(gcrt_object_free(&place, false));
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.busy), 3);
+  ck_assert_uint_eq(gcrt_heap_sweep_rest(), 0);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.busy), 0);
+  gcrt_heap_verify();
+}
+END_TEST
+
+/* What is freed while objects are marked stays taken until the sweep, whatever a late marker stores. */
+START_TEST(cells_freed_while_marking_are_not_handed_out) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  unsigned slot = gcrt_slot_for(512, GCRT_SCAN);
+  enum { CELLS = 65536 / 512 };
+  char *cells[CELLS];
+  for (size_t i = 0; i < CELLS; i++) cells[i] = take_cell(cache, slot);
+  gcrt_store(&gcrt_heap.marking, 1);
+  for (size_t i = 0; i < CELLS; i++) {
+    struct gcrt_place place;
+    ck_assert(gcrt_find((uintptr_t)cells[i], &place));
+    ck_assert(gcrt_object_free(&place, false));
+    ck_assert(!gcrt_object_free(&place, false));
+    if (i % 3 == 0) *place.mark = (uint8_t)gcrt_black();
+    if (i % 3 == 1) ck_assert_uint_eq(*place.mark, GCRT_MARK_FREED);
+  }
+  for (size_t i = 0; i < 2 * CELLS; i++) {
+    char *cell = take_cell(cache, slot);
+    ck_assert(cell < cells[0] || cell > cells[CELLS - 1]);
+  }
+  gcrt_cache_keep_unused(cache);
+  gcrt_heap_flip(false);
+  gcrt_heap_sweep_rest();
+  gcrt_heap_verify();
+  ck_assert_uint_eq(gcrt_heap.live, unused_bytes());
+}
+END_TEST
+
+/* A child of fork gives up its parent's marking: its own begins with a heap that is white. */
+START_TEST(given_up_marking_leaves_no_marks) {
+  struct test_random random = test_random_stream(3);
+  allocate(&random);
+  gcrt_store(&gcrt_heap.marking, 1);
+  mark_some(&random, 2);
+  struct gcrt_place place;
+  ck_assert(gcrt_find((uintptr_t)objects[0].cell, &place));
+  ck_assert(gcrt_object_free(&place, false));
+  *place.mark = (uint8_t)gcrt_black();
+  gcrt_heap_abandon_marking();
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.marking), 0);
+  gcrt_heap_begin_marking();
+  for (size_t i = 0; i < COUNT; i++) objects[i].marked = false;
+  ck_assert_uint_eq(sweep(false), unused_bytes());
+}
+END_TEST
+
 START_TEST(the_dead_are_clobbered_when_asked) {
   struct test_random random = test_random_stream(2);
   allocate(&random);
@@ -307,6 +397,10 @@ static Suite *make_suite(void) {
   tcase_add_loop_test(tc, survivors_are_what_was_marked, 0, 4);
   tcase_add_test(tc, nothing_marked_leaves_only_windows);
   tcase_add_test(tc, unused_cells_of_a_window_survive_a_sweep);
+  tcase_add_test(tc, large_object_freed_beside_the_sweep_was_ended_twice);
+  tcase_add_test(tc, large_object_freed_before_its_sweep_ends_with_it);
+  tcase_add_test(tc, cells_freed_while_marking_are_not_handed_out);
+  tcase_add_test(tc, given_up_marking_leaves_no_marks);
   tcase_add_test(tc, the_dead_are_clobbered_when_asked);
   tcase_add_test(tc, a_recount_agrees_with_the_bitmaps);
   tcase_add_test(tc, mark_bytes_of_another_moment_are_mended);
