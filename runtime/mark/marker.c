@@ -15,6 +15,10 @@
 #include "mark/marker.h"
 
 #include "base/report.h"
+#include "mark/copies.h"
+
+/* Pointers on a dirty page that make a copy of it worth its while: a table's has hundreds. */
+enum { DENSE = 64 };
 
 struct candidate {
   gcrt_mark *mark;
@@ -218,13 +222,17 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, stru
   drain(&loop);
 }
 
-/* Leaves what is grey on the stack, for a drain to come. */
-static void leave_grey(struct loop *loop) {
+static void settle_all(struct loop *loop) {
   while (loop->waiting) {
     uint32_t oldest = loop->head - loop->waiting--;
     struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
     settle(loop, &candidate);
   }
+}
+
+/* Leaves what is grey on the stack, for a drain to come. */
+static void leave_grey(struct loop *loop) {
+  settle_all(loop);
   if (loop->marker->block) loop->marker->block->count = loop->count;
 }
 
@@ -236,17 +244,80 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_grey_root(struct gcrt_marker *marker,
   leave_grey(&loop);
 }
 
-/* The words of marked cells between two addresses of one chunk. */
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked_part(struct loop *loop, const struct gcrt_chunk *chunk,
-                                                            uintptr_t low, uintptr_t high) {
-  uintptr_t span = loop->base + ((size_t)chunk->first << GCRT_CHUNK_SHIFT);
-  const gcrt_mark *marks = gcrt_span_marks(chunk);
+/* Cells of a span that overlap [low, high): the first, and the one behind the last. */
+struct cells {
+  uintptr_t span;
+  size_t cell, first, end;
+  const gcrt_mark *marks;
+};
+
+static struct cells cells_between(const struct loop *loop, const struct gcrt_chunk *chunk, uintptr_t low,
+                                  uintptr_t high) {
+  struct cells cells = {.span = loop->base + ((size_t)chunk->first << GCRT_CHUNK_SHIFT)};
+  cells.cell = chunk->cell ? chunk->cell : gcrt_heap.spans[chunk->first].size;
+  cells.first = (low - cells.span) / cells.cell;
+  cells.end = gcrt_min((high - 1 - cells.span) / cells.cell + 1, chunk->cells);
+  cells.marks = gcrt_span_marks(chunk);
+  return cells;
+}
+
+/* The words of marked cells between two addresses of one page. */
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked(struct loop *loop, struct cells cells, uintptr_t low,
+                                                       uintptr_t high) {
   const unsigned black = 3 - loop->white;
-  size_t cell = chunk->cell ? chunk->cell : gcrt_heap.spans[chunk->first].size;
-  size_t end = gcrt_min((high - 1 - span) / cell + 1, chunk->cells);
-  for (size_t i = (low - span) / cell; i < end; i++) {
-    if (marks[i] == black) scan(loop, gcrt_max(low, span + i * cell), gcrt_min(high, span + (i + 1) * cell));
+  for (size_t i = cells.first; i < cells.end; i++) {
+    if (gcrt_load_byte(&cells.marks[i]) != black) continue;
+    scan(loop, gcrt_max(low, cells.span + i * cells.cell), gcrt_min(high, cells.span + (i + 1) * cells.cell));
   }
+}
+
+/* The same for words that are not what the copy of their page holds; the copy gets them. `changed` has a bit a word. */
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, struct cells cells, uintptr_t low,
+                                                        uintptr_t high, uintptr_t *copy, uint64_t *changed) {
+  const unsigned black = 3 - loop->white;
+  uintptr_t page = gcrt_align_down(low, GCRT_COPY_BYTES);
+  for (size_t i = cells.first; i < cells.end; i++) {
+    if (gcrt_load_byte(&cells.marks[i]) != black) continue;
+    uintptr_t end = gcrt_min(high, cells.span + (i + 1) * cells.cell);
+    for (uintptr_t at = gcrt_max(low, cells.span + i * cells.cell); at < end; at += GCRT_WORD_BYTES) {
+      uintptr_t value = *(const volatile uintptr_t *)at;
+      size_t word = (at - page) / GCRT_WORD_BYTES;
+      if (value == copy[word]) continue;
+      copy[word] = value;
+      changed[word / 64] |= UINT64_C(1) << (word % 64);
+      if (value - loop->base < loop->used) add_candidate(loop, value);
+    }
+  }
+}
+
+/* Of what the copy got, words are kept whose objects are black by now, or that point elsewhere. */
+static void keep_seen(const struct loop *loop, uintptr_t *copy, const uint64_t *changed) {
+  for (size_t i = 0; i < GCRT_COPY_WORDS / 64; i++) {
+    for (uint64_t bits = changed[i]; bits; bits &= bits - 1) {
+      uintptr_t *word = &copy[i * 64 + gcrt_ctz(bits)];
+      struct gcrt_place place;
+      if (*word - loop->base >= gcrt_heap.reserved) continue;
+      if (!gcrt_find_cell(*word, &place) || gcrt_load_byte(place.mark) != gcrt_black()) *word = 0;
+    }
+  }
+}
+
+/* A page, or a part of one, of a chunk with scannable cells. */
+GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, const struct gcrt_chunk *chunk, uintptr_t low,
+                                                uintptr_t high) {
+  struct cells cells = cells_between(loop, chunk, low, high);
+  size_t page = gcrt_align_down(low - loop->base, GCRT_COPY_BYTES);
+  uintptr_t *copy = gcrt_copy_find(page);
+  if (copy) {
+    uint64_t changed[GCRT_COPY_WORDS / 64] = {0};
+    scan_changed(loop, cells, low, high, copy, changed);
+    settle_all(loop);
+    keep_seen(loop, copy, changed);
+    return;
+  }
+  uint32_t before = loop->head;
+  scan_marked(loop, cells, low, high);
+  if (loop->head - before >= DENSE) (void)gcrt_copy_make(page);
 }
 
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range) {
@@ -254,10 +325,8 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, s
   loop_start(&loop, marker);
   while (range.start < range.end) {
     const struct gcrt_chunk *chunk = &loop.chunks[(range.start - loop.base) >> GCRT_CHUNK_SHIFT];
-    uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_CHUNK) + GCRT_CHUNK);
-    if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) {
-      scan_marked_part(&loop, chunk, range.start, end);
-    }
+    uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
+    if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) scan_page(&loop, chunk, range.start, end);
     range.start = end;
   }
   leave_grey(&loop);

@@ -8,6 +8,7 @@
  * upper part counts the jobs, its low byte says how many members this one has. They block every signal and are not
  * mutators. Cursors are under `lock`. Not async-signal-safe. */
 #include "mark/marker.h"
+#include "mark/copies.h"
 #include "mark/mark.h"
 
 #include "base/report.h"
@@ -289,6 +290,7 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
 
 void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
   bound_blocks();
+  gcrt_copies_begin(gcrt_load(&gcrt_heap.used));
   for (size_t i = 0; i < count; i++) {
     gcrt_marker_grey_root(&team.markers[0], roots[i].range, roots[i].kind == GCRT_ROOT_STACK);
   }
@@ -319,7 +321,9 @@ void gcrt_mark_get_stats(struct gcrt_mark_stats *stats) {
   stats->overflows = gcrt_load(&team.overflows);
 }
 
-size_t gcrt_mark_memory(void) { return team.members * sizeof(struct gcrt_marker) + gcrt_block_memory(); }
+size_t gcrt_mark_memory(void) {
+  return team.members * sizeof(struct gcrt_marker) + gcrt_block_memory() + gcrt_copies_memory();
+}
 
 void gcrt_mark_limit_blocks(size_t blocks) { team.block_limit = blocks; }
 
@@ -332,6 +336,7 @@ static void abandon(void) {
     gcrt_store(&marker->deque.bottom, 0);
   }
   gcrt_block_forget();
+  gcrt_copies_after_fork();
   gcrt_store(&team.overflowed, 0);
   gcrt_store(&team.sources, 0);
   team.shared_count = 0;
