@@ -14,6 +14,7 @@
  * collection. New chunks beyond what a marker knows as the heap are found through the pages their addresses were
  * written to.
  *
+ * Large ranges of global variables are tracked as well (tracked_roots.c); all other roots are scanned in both stops.
  * Noscan memory is never armed. Pages are disarmed before the sweep, as what it frees is about to be written.
  *
  * Runs on the library's background thread, under the cycle's lock. A write barrier would need the compiler; marking a
@@ -129,22 +130,25 @@ static void grey_roots(struct gcrt_cycle_report *report) {
   gcrt_store(&gcrt_heap.marking, 1);
   gcrt_pacer_phase(GCRT_PACE_MARK);
   size_t count;
-  const struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
-  gcrt_mark_grey(roots, count);
+  struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
+  gcrt_mark_begin();
+  gcrt_mark_grey(roots, gcrt_tracked_choose(roots, count));
 }
 
 static void finish(struct gcrt_cycle_report *report) {
-  size_t pages = scan_dirty(false);
+  size_t count;
+  struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
+  size_t untracked = gcrt_tracked_sort(roots, count);
+  size_t pages = scan_dirty(false) + gcrt_tracked_scan_dirty(false);
   /* If somebody closed the tracker's descriptors, what it said means nothing. */
   if (!gcrt_tracker_intact()) {
     struct round round = {.rearm = false};
     visit_scannable(scan_again, &round);
     pages = round.bytes / gcrt_page_size();
+    untracked = count;
   }
   report->last_pages = pages;
-  size_t count;
-  const struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
-  gcrt_mark_all(roots, count, report->members);
+  gcrt_mark_all(roots, untracked, report->members);
   gcrt_cycle_flip(report, roots, count);
 }
 
@@ -168,7 +172,7 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
 static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
   while (report->rounds < ROUNDS_MOST) {
-    size_t pages = scan_dirty(true);
+    size_t pages = scan_dirty(true) + gcrt_tracked_scan_dirty(true);
     gcrt_mark_grey_out(background, false);
     report->rounds++;
     report->pages += pages;
@@ -203,9 +207,11 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   if (!in_stop(grey_roots, report)) return false;
   unsigned background = background_members();
   gcrt_mark_grey_out(background, true);
+  gcrt_tracked_scan(background);
   preclean(report, background);
   (void)in_stop(finish, report);
   visit_scannable(disarm, NULL);
+  gcrt_tracked_disarm();
   report->mark_ns = report->end - begin;
   gcrt_mark_get_stats(&after);
   report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;

@@ -29,7 +29,7 @@ enum { FORK_PATIENCE_NS = 1000000000 };
 enum { RUN_BETWEEN_FORCED_NS = 100000 };
 
 /* How long a thread that outran a concurrent collection waits at a time: it may hold what the collection needs. */
-enum { OUTRUN_WAIT_NS = 2000000 };
+enum { OUTRUN_WAIT_NS = 10000000 };
 
 /* How long a thread waits for a collection that cannot get the loader's lock, which the thread itself may hold. */
 enum { LOADER_PATIENCE_NS = 2000000000 };

@@ -10,7 +10,7 @@
  * caller holds the cycle's lock. False: there is no memory to note the roots in; nothing was stopped. */
 bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report);
 /* In a stop: all roots, counted in the report. */
-const struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *count);
+struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *count);
 /* In a stop, when nothing is grey: compares (checkmark), keeps the windows' unused cells, and flips. */
 void gcrt_cycle_flip(struct gcrt_cycle_report *report, const struct gcrt_root *roots, size_t count);
 /* A body: all of a collection that needs the stop, in one. */
@@ -26,6 +26,18 @@ bool gcrt_concurrent_suits(void);
 /* From arming to the flip, on a thread of the library's, under the cycle's lock. False: no memory for it. */
 bool gcrt_concurrent_mark(struct gcrt_cycle_report *report);
 void gcrt_concurrent_after_fork(void);
+
+/* tracked_roots.c: large ranges of global variables, of which the stop scans what was written. */
+/* In the first stop: takes large ranges out of the roots, to be tracked; returns how many are left, at the front. */
+size_t gcrt_tracked_choose(struct gcrt_root *roots, size_t count);
+/* Beside the program: arms them and scans them, slice by slice. */
+void gcrt_tracked_scan(unsigned members);
+/* Dirty pages of them, scanned again. Beside the program with rearm, in the last stop without. */
+size_t gcrt_tracked_scan_dirty(bool rearm);
+/* In the last stop, before that: those that are left out of these roots need not be tracked any longer. Returns how
+ * many roots are not tracked, at the front. */
+size_t gcrt_tracked_sort(struct gcrt_root *roots, size_t count);
+void gcrt_tracked_disarm(void);
 
 /* cycle.c: calls call(argument) inside the loader's lock, and never while another thread forks. */
 void gcrt_cycle_in_loader(void (*call)(void *), void *argument);

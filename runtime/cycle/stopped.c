@@ -17,18 +17,13 @@ unsigned gcrt_cycle_members(uint64_t bytes) {
   return (unsigned)gcrt_min(gcrt_mark_members(), 1 + bytes / BYTES_PER_MARKER);
 }
 
-static uint64_t bytes_of(const struct gcrt_root *roots, size_t count, enum gcrt_root_kind kind) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < count; i++) {
-    if (roots[i].kind == kind) bytes += roots[i].range.end - roots[i].range.start;
+struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *count) {
+  struct gcrt_root *roots = gcrt_roots_collect(count);
+  report->stack_bytes = report->global_bytes = 0;
+  for (size_t i = 0; i < *count; i++) {
+    uint64_t *bytes = roots[i].kind == GCRT_ROOT_STACK ? &report->stack_bytes : &report->global_bytes;
+    *bytes += roots[i].range.end - roots[i].range.start;
   }
-  return bytes;
-}
-
-const struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *count) {
-  const struct gcrt_root *roots = gcrt_roots_collect(count);
-  report->stack_bytes = bytes_of(roots, *count, GCRT_ROOT_STACK);
-  report->global_bytes = bytes_of(roots, *count, GCRT_ROOT_GLOBAL);
   return roots;
 }
 

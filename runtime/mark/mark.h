@@ -34,10 +34,14 @@ void gcrt_mark_stop_helpers(void);
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);
 
 /* Marking beside the program, in steps, by the thread that runs the collection. */
+/* Before all. */
+void gcrt_mark_begin(void);
 /* With the mutators stopped: makes grey what the roots point to. */
 void gcrt_mark_grey(const struct gcrt_root *roots, size_t count);
 /* Scans the marked objects between two addresses of the heap again, and makes grey what they point to. */
 void gcrt_mark_written(uintptr_t low, uintptr_t high);
+/* The same for global variables: words between two addresses, of which some may have changed. */
+void gcrt_mark_written_root(uintptr_t low, uintptr_t high);
 /* Until nothing is grey; with `uncollectable` those objects, too. */
 void gcrt_mark_grey_out(unsigned members, bool uncollectable);
 

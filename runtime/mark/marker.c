@@ -302,10 +302,8 @@ static void keep_seen(const struct loop *loop, uintptr_t *copy, const uint64_t *
   }
 }
 
-/* A page, or a part of one, of a chunk with scannable cells. */
-GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, const struct gcrt_chunk *chunk, uintptr_t low,
-                                                uintptr_t high) {
-  struct cells cells = cells_between(loop, chunk, low, high);
+/* A page, or a part of one, on which these cells are. */
+GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, struct cells cells, uintptr_t low, uintptr_t high) {
   size_t page = gcrt_align_down(low - loop->base, GCRT_COPY_BYTES);
   uintptr_t *copy = gcrt_copy_find(page);
   if (copy) {
@@ -320,13 +318,29 @@ GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, const struct 
   if (loop->head - before >= DENSE) (void)gcrt_copy_make(page);
 }
 
+/* All that is between two addresses counts as one cell that is black. */
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written_root(struct gcrt_marker *marker, struct gcrt_range range) {
+  struct loop loop;
+  loop_start(&loop, marker);
+  const gcrt_mark black = (uint8_t)gcrt_black();
+  struct cells all = {.span = range.start, .cell = range.end - range.start, .end = 1, .marks = &black};
+  while (range.start < range.end) {
+    uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
+    scan_page(&loop, all, range.start, end);
+    range.start = end;
+  }
+  leave_grey(&loop);
+}
+
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range) {
   struct loop loop;
   loop_start(&loop, marker);
   while (range.start < range.end) {
     const struct gcrt_chunk *chunk = &loop.chunks[(range.start - loop.base) >> GCRT_CHUNK_SHIFT];
     uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
-    if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) scan_page(&loop, chunk, range.start, end);
+    if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) {
+      scan_page(&loop, cells_between(&loop, chunk, range.start, end), range.start, end);
+    }
     range.start = end;
   }
   leave_grey(&loop);

@@ -33,6 +33,8 @@ void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell
 void gcrt_marker_grey_root(struct gcrt_marker *marker, struct gcrt_range range, bool one_past_end);
 /* Words of a part of the heap, as far as they are in marked objects. */
 void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range);
+/* Words of global variables, whose page may have a copy. */
+void gcrt_marker_written_root(struct gcrt_marker *marker, struct gcrt_range range);
 /* All that is left on the stack. */
 void gcrt_marker_rest(struct gcrt_marker *marker);
 /* What is in a stolen block. */

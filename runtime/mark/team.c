@@ -288,9 +288,12 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
   gcrt_block_trim(1024);
 }
 
-void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
+void gcrt_mark_begin(void) {
   bound_blocks();
   gcrt_copies_begin(gcrt_load(&gcrt_heap.used));
+}
+
+void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
   for (size_t i = 0; i < count; i++) {
     gcrt_marker_grey_root(&team.markers[0], roots[i].range, roots[i].kind == GCRT_ROOT_STACK);
   }
@@ -298,6 +301,10 @@ void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
 
 void gcrt_mark_written(uintptr_t low, uintptr_t high) {
   gcrt_marker_written(&team.markers[0], (struct gcrt_range){low, high});
+}
+
+void gcrt_mark_written_root(uintptr_t low, uintptr_t high) {
+  gcrt_marker_written_root(&team.markers[0], (struct gcrt_range){low, high});
 }
 
 void gcrt_mark_grey_out(unsigned members, bool uncollectable) {

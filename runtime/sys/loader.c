@@ -45,6 +45,18 @@ void gcrt_loader_exclude(const void *start, const void *end) {
   excluded[excluded_count++] = (struct gcrt_range){(uintptr_t)start, (uintptr_t)end};
 }
 
+static int count_changes(struct dl_phdr_info *object, size_t size, void *argument) {
+  (void)size;
+  *(uint64_t *)argument = object->dlpi_adds + object->dlpi_subs;
+  return 1;
+}
+
+uint64_t gcrt_loader_changes(void) {
+  uint64_t changes = 0;
+  (void)dl_iterate_phdr(count_changes, &changes);
+  return changes;
+}
+
 struct data_visit {
   void (*visit)(void *, struct gcrt_range);
   void *argument;

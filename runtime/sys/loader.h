@@ -25,6 +25,9 @@ void gcrt_loader_data(void (*visit)(void *argument, struct gcrt_range range), vo
  * the thread's dtv) and its size in bytes. */
 void gcrt_loader_tls(void (*visit)(void *argument, size_t module, size_t size), void *argument);
 
+/* Inside gcrt_loader_call: how often the list of loaded objects has changed. */
+uint64_t gcrt_loader_changes(void);
+
 /* Leaves [start, end) out of gcrt_loader_data from now on: at most 8 ranges, called during initialisation only. */
 void gcrt_loader_exclude(const void *start, const void *end);
 

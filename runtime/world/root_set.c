@@ -109,6 +109,8 @@ int gcrt_root_remove(uintptr_t start, uintptr_t end) { return take(&roots, (stru
 int gcrt_stack_add(uintptr_t low, uintptr_t high) { return add(&stacks, (struct gcrt_range){low, high}, true); }
 int gcrt_stack_remove(uintptr_t low) { return take(&stacks, (struct gcrt_range){low, 0}); }
 
+bool gcrt_root_set_has(struct gcrt_range range) { return roots.size && find(&roots, &range)->times; }
+
 const struct gcrt_registered *gcrt_root_ranges(size_t *slots) {
   *slots = roots.size;
   return roots.slots;

@@ -268,10 +268,10 @@ static void add_thread(const struct gcrt_thread *thread) {
 
 static void add_data(void *unused, struct gcrt_range range) {
   (void)unused;
-  add(range.start, range.end, GCRT_ROOT_GLOBAL);
+  add(range.start, range.end, GCRT_ROOT_DATA);
 }
 
-const struct gcrt_root *gcrt_roots_collect(size_t *count) {
+struct gcrt_root *gcrt_roots_collect(size_t *count) {
   roots.count = modules.count = runners.count = 0;
   gcrt_loader_tls(add_module, NULL);
   gcrt_loader_data(add_data, NULL);
@@ -282,7 +282,7 @@ const struct gcrt_root *gcrt_roots_collect(size_t *count) {
   size_t slots;
   const struct gcrt_registered *ranges = gcrt_root_ranges(&slots);
   for (size_t i = 0; i < slots; i++) {
-    if (ranges[i].times) add(ranges[i].range.start, ranges[i].range.end, GCRT_ROOT_GLOBAL);
+    if (ranges[i].times) add(ranges[i].range.start, ranges[i].range.end, GCRT_ROOT_ADDED);
   }
   *count = roots.count;
   return roots.items;

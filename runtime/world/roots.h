@@ -9,7 +9,9 @@
 
 enum gcrt_root_kind {
   GCRT_ROOT_STACK,  /* stacks and registers: a pointer one past the end counts, too */
-  GCRT_ROOT_GLOBAL, /* everything else */
+  GCRT_ROOT_GLOBAL, /* thread-local variables, and what the library knows of threads */
+  GCRT_ROOT_DATA,   /* writable data of a loaded object: mapped until it leaves the loader's list */
+  GCRT_ROOT_ADDED,  /* what the program registered: mapped until it is removed */
 };
 
 struct gcrt_root {
@@ -32,6 +34,8 @@ int gcrt_stack_remove(uintptr_t low);                 /* 0 or ENOENT */
 const struct gcrt_registered *gcrt_root_ranges(size_t *slots);
 const struct gcrt_registered *gcrt_root_stacks(size_t *slots);
 size_t gcrt_root_set_count(void);
+/* Under that lock: whether the range is registered. */
+bool gcrt_root_set_has(struct gcrt_range range);
 /* Around fork and around a stop: the tables do not change. */
 void gcrt_root_set_lock(void);
 void gcrt_root_set_unlock(void);
@@ -46,6 +50,6 @@ bool gcrt_roots_room_for_threads(void);
 bool gcrt_roots_reserve(void);
 /* With the world stopped, the loader's lock and that of the root set held. All roots of the moment, in an
  * array that stays valid until the next call. */
-const struct gcrt_root *gcrt_roots_collect(size_t *count);
+struct gcrt_root *gcrt_roots_collect(size_t *count);
 
 #endif
