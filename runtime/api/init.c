@@ -44,6 +44,7 @@ GCRT_COLD static void initialise(void) {
   gcrt_world_init();
   size_t members = (size_t)gcrt_options.markers;
   gcrt_mark_init((unsigned)(members ? members : gcrt_min(gcrt_cpu_count(), MARKERS_BY_DEFAULT)));
+  gcrt_concurrent_init();
   gcrt_pacer_set_percent((int)gcrt_options.gogc);
   gcrt_observe_init();
   gcrt_fork_init();

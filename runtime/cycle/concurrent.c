@@ -37,20 +37,22 @@ enum { ROUNDS_MOST = 8, PAGES_FEW = 64 };
 /* auto: a stop of this length is worth a concurrent collection; of half of it, no longer. */
 enum { LONG_STOP_NS = 500000 };
 
+enum { UNKNOWN, WORKS, REFUSED };
+
 static struct {
-  enum { UNKNOWN, WORKS, REFUSED } state;
+  gcrt_word state;      /* one of these */
   gcrt_word concurrent; /* the last decision */
   char reason[96];      /* of REFUSED */
 } tracker;
 
 static void refuse(void) {
   if (gcrt_options.tracker == GCRT_CHOOSE_uffd) gcrt_fatal("GCRT_TRACKER=uffd: %s", tracker.reason);
-  tracker.state = REFUSED;
+  gcrt_store_release(&tracker.state, REFUSED);
 }
 
 static bool tracker_works(void) {
-  if (tracker.state != UNKNOWN) return tracker.state == WORKS;
-  tracker.state = WORKS;
+  if (gcrt_load(&tracker.state) != UNKNOWN) return gcrt_load(&tracker.state) == WORKS;
+  gcrt_store(&tracker.state, WORKS);
   uintptr_t end = gcrt_heap.base + gcrt_heap.reserved;
   if (!gcrt_tracker_start(tracker.reason, sizeof tracker.reason)) {
     refuse();
@@ -58,11 +60,15 @@ static bool tracker_works(void) {
     gcrt_format(tracker.reason, sizeof tracker.reason, "userfaultfd does not take the heap");
     refuse();
   }
-  return tracker.state == WORKS;
+  return gcrt_load(&tracker.state) == WORKS;
+}
+
+void gcrt_concurrent_init(void) {
+  if (gcrt_options.tracker == GCRT_CHOOSE_uffd) (void)tracker_works();
 }
 
 bool gcrt_concurrent_suits(void) {
-  if (gcrt_options.tracker == GCRT_CHOOSE_none || tracker.state == REFUSED) return false;
+  if (gcrt_options.tracker == GCRT_CHOOSE_none || gcrt_load_acquire(&tracker.state) == REFUSED) return false;
   if (gcrt_options.tracker == GCRT_CHOOSE_uffd) return true;
   uint64_t stop = gcrt_pacer_stop_estimate();
   bool was = gcrt_load(&tracker.concurrent) != 0;
@@ -72,8 +78,9 @@ bool gcrt_concurrent_suits(void) {
 }
 
 const char *gcrt_cycle_tracker(const char **reason) {
-  *reason = tracker.state == REFUSED ? tracker.reason : "";
-  bool none = gcrt_options.tracker == GCRT_CHOOSE_none || tracker.state == REFUSED;
+  bool refused = gcrt_load_acquire(&tracker.state) == REFUSED;
+  *reason = refused ? tracker.reason : "";
+  bool none = gcrt_options.tracker == GCRT_CHOOSE_none || refused;
   return gcrt_tracker_names[none ? GCRT_CHOOSE_none : GCRT_CHOOSE_uffd];
 }
 
@@ -219,7 +226,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
 }
 
 void gcrt_concurrent_after_fork(void) {
-  if (tracker.state != WORKS) return;
+  if (gcrt_load(&tracker.state) != WORKS) return;
   gcrt_tracker_after_fork();
-  tracker.state = UNKNOWN;
+  gcrt_store(&tracker.state, UNKNOWN);
 }

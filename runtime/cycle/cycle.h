@@ -69,6 +69,10 @@ void gcrt_cycle_fork_prepare(void);
 void gcrt_cycle_fork_parent(void);
 void gcrt_cycle_fork_child(void);
 
+/* concurrent.c: once, when options and heap are there. A tracker that was asked for and does not work ends the program.
+ */
+void gcrt_concurrent_init(void);
+
 /* background.c */
 /* Ends the thread that collects in the background; it comes back when it is wanted. */
 void gcrt_background_quit(void);
