@@ -170,13 +170,22 @@ static bool wait_for_background(const struct request *request) {
   }
 }
 
-/* A thread that reached the trigger goes on; one that reached the limit has outrun the collection, and waits. */
+static bool assist(void) {
+  gcrt_gate_enter(gcrt_self);
+  bool helped = gcrt_load(&gcrt_heap.marking) && gcrt_mark_assist();
+  gcrt_gate_exit(gcrt_self);
+  return helped;
+}
+
+/* A thread that reached the trigger goes on; one that reached the goal while objects are marked takes part; one that
+ * reached the limit has outrun the collection, and waits if there is nothing to take part in. */
 static bool collect_in_background(const struct request *request) {
   size_t ended = gcrt_load_acquire(&cycle.ended);
   bool running = gcrt_load(&gcrt_heap.marking) != 0;
   if (!running || request->reason != GCRT_CYCLE_GOAL) gcrt_background_request(request->reason);
   if (request->reason != GCRT_CYCLE_GOAL) return wait_for_background(request);
-  if (gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
+  bool helped = running && assist();
+  if (!helped && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
   return false;
 }
 

@@ -4,9 +4,9 @@
  *
  * where live is what the last collection left, as in Go's pacer. A collection in one stop starts when the goal is
  * reached. One that marks beside the program starts earlier, by the runway: what the program allocated during the last
- * one's marking, and a quarter more; by half of the way if there was none. A program that outruns it nevertheless is
- * slowed down a quarter above the goal.
- * While a sweep is under way nothing is due: what it frees is not known. Before the first collection live is 0.
+ * one's marking, and a quarter more; by half of the way if there was none. A program that reaches the goal before
+ * marking has ended takes part in it; a quarter above the goal it is slowed down. While a sweep is under way nothing is
+ * due: what it frees is not known. Before the first collection live is 0.
  *
  * Thread-safe without a lock: goal and trigger are computed from what they depend on by whoever changed some of it, and
  * once more if it changed meanwhile; of two that race, the later reads what both have written. */
@@ -38,7 +38,7 @@ static uint64_t limit_of(uint64_t goal) { return goal > UINT64_MAX - goal / 4 ? 
 
 static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
   if (phase == GCRT_PACE_SWEEP || goal == UINT64_MAX) return UINT64_MAX;
-  if (phase == GCRT_PACE_MARK) return limit_of(goal);
+  if (phase == GCRT_PACE_MARK) return goal;
   uint64_t room = goal > live ? goal - live : 0;
   return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
 }

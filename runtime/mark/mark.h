@@ -42,6 +42,9 @@ void gcrt_mark_grey(const struct gcrt_root *roots, size_t count);
 void gcrt_mark_written(uintptr_t low, uintptr_t high);
 /* The same for global variables: words between two addresses, of which some may have changed. */
 void gcrt_mark_written_root(uintptr_t low, uintptr_t high);
+/* A mutator, inside a critical section and while objects are marked beside the program, marks some of them. False:
+ * there was nothing to be had. */
+bool gcrt_mark_assist(void);
 /* Until nothing is grey; with `uncollectable` those objects, too. */
 void gcrt_mark_grey_out(unsigned members, bool uncollectable);
 

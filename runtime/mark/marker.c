@@ -91,6 +91,7 @@ GCRT_COLD static bool previous_block(struct loop *loop) {
  * parts of the graph. */
 GCRT_COLD static void share_half(struct loop *loop) {
   struct gcrt_block *half = gcrt_block_take();
+  gcrt_store(&gcrt_team_hungry, 0);
   if (!half) return;
   half->count = loop->count / 2;
   size_t rest = loop->count - half->count;
@@ -166,12 +167,16 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_object(struct loop *loop, uintpt
   }
 }
 
-/* Until queue, stack and deque are empty. */
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
+GCRT_INLINE bool others_wait(void) { return (gcrt_load(&gcrt_team_idle) | gcrt_load(&gcrt_team_hungry)) != 0; }
+
+/* Until queue, stack and deque are empty, or so many steps were taken (SIZE_MAX: any number); then something may be
+ * left.
+ */
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain_some(struct loop *loop, size_t steps) {
   for (;;) {
+    if (steps != SIZE_MAX && steps-- == 0) break;
     if (GCRT_LIKELY(loop->entries && loop->count)) {
-      if (GCRT_UNLIKELY(loop->count >= 16 && !loop->alone && gcrt_load(&gcrt_team_idle) != 0) &&
-          gcrt_deque_empty(&loop->marker->deque)) {
+      if (GCRT_UNLIKELY(loop->count >= 16 && !loop->alone && others_wait()) && gcrt_deque_empty(&loop->marker->deque)) {
         share_half(loop);
       }
       scan_object(loop, loop->entries[--loop->count]);
@@ -184,8 +189,10 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
       break;
     }
   }
-  if (loop->marker->block) loop->marker->block->count = 0;
+  if (loop->marker->block) loop->marker->block->count = loop->count;
 }
+
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) { drain_some(loop, SIZE_MAX); }
 
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_slice(struct gcrt_marker *marker, struct gcrt_range range) {
   struct loop loop;
@@ -374,6 +381,23 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_block(struct gcrt_marker *marker, str
   struct loop loop;
   loop_start(&loop, marker);
   drain(&loop);
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_assist(struct gcrt_marker *marker, struct gcrt_block *block, size_t steps) {
+  GCRT_CHECK(!marker->block);
+  marker->block = block;
+  struct loop loop;
+  loop_start(&loop, marker);
+  drain_some(&loop, steps);
+  leave_grey(&loop);
+  if (marker->block->count == 0) return;
+  /* For whoever steals it. */
+  if (!gcrt_deque_push(&marker->deque, marker->block)) {
+    marker->block->count = 0;
+    gcrt_team_overflowed();
+    return;
+  }
+  marker->block = NULL;
 }
 
 void gcrt_marker_finish(struct gcrt_marker *marker) {

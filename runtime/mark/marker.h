@@ -39,12 +39,14 @@ void gcrt_marker_written_root(struct gcrt_marker *marker, struct gcrt_range rang
 void gcrt_marker_rest(struct gcrt_marker *marker);
 /* What is in a stolen block. */
 void gcrt_marker_block(struct gcrt_marker *marker, struct gcrt_block *block);
+/* Some of what is in a stolen block, and what that leads to. What is left is in the deque, for others. */
+void gcrt_marker_assist(struct gcrt_marker *marker, struct gcrt_block *block, size_t steps);
 /* Gives the empty stack's block back. */
 void gcrt_marker_finish(struct gcrt_marker *marker);
 
 /* team.c, for marker.c */
-/* Markers that have nothing to do. */
-extern gcrt_word gcrt_team_idle;
+/* Markers that have nothing to do; whether a guest found nothing, since somebody shared. */
+extern gcrt_word gcrt_team_idle, gcrt_team_hungry;
 void gcrt_team_overflowed(void);
 /* Shares what is left of a large object. False: there is no room, scan it yourself. */
 bool gcrt_team_share(struct gcrt_range range);

@@ -4,6 +4,10 @@
  * slices; and the deques of blocks of the members. A member that finds none is idle; when all are, marking is over, for
  * only a member that is not idle makes new work, and it looks at its own queues before it calls itself idle.
  *
+ * Mutators may help while objects are marked beside the program, as guests: each steals a block, marks some of what
+ * that leads to, puts the rest where others steal it, and goes. A guest counts as active from before it looks for work
+ * until its rest is to be seen; so members that find all idle look for work once more before they believe it.
+ *
  * The caller of gcrt_mark_all is member 0, with the mutators stopped. Helpers sleep on `job` between markings: its
  * upper part counts the jobs, its low byte says how many members this one has. They block every signal and are not
  * mutators. Cursors are under `lock`. Not async-signal-safe. */
@@ -21,15 +25,21 @@
 
 enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
 
+/* Mutators that help at the same time, each for so many objects. */
+enum { GUESTS = 4, ASSIST_OBJECTS = 512 };
+
 static struct {
   struct gcrt_marker *markers;
-  unsigned members;
+  unsigned members; /* behind them stand the guests */
+  struct gcrt_lock guests[GUESTS];
   struct gcrt_lock starting; /* held by the thread that starts helpers; nobody waits for it */
   gcrt_word started;         /* helpers that run */
   gcrt_word ending;          /* helpers that were told to end and have not yet */
   size_t block_limit;        /* set by tests */
   gcrt_word job, working, overflowed, overflows, cpu_ns;
-  unsigned active; /* members of the job that runs */
+  gcrt_word active; /* members of the job that runs, and guests that work */
+  gcrt_word open;   /* guests may come */
+  unsigned taking;  /* members of the job that runs */
 
   struct gcrt_lock lock;
   const struct gcrt_root *roots;
@@ -42,7 +52,7 @@ static struct {
   gcrt_word sources; /* 0: roots, spans and shared ranges are all taken */
 } team;
 
-gcrt_word gcrt_team_idle;
+gcrt_word gcrt_team_idle, gcrt_team_hungry;
 
 void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
 
@@ -142,22 +152,33 @@ static void do_work(struct gcrt_marker *marker, const struct work *work) {
   }
 }
 
-static bool steal(struct gcrt_marker *marker) {
-  unsigned self = (unsigned)(marker - team.markers);
-  for (unsigned i = 1; i < team.active; i++) {
-    struct gcrt_marker *victim = &team.markers[(self + i) % team.active];
-    struct gcrt_block *block = gcrt_deque_steal(&victim->deque);
-    if (!block) continue;
-    gcrt_marker_block(marker, block);
-    return true;
+/* Marker i of all whose deques may hold something: the job's members, then the guests. */
+static struct gcrt_marker *peer(unsigned i) {
+  return &team.markers[i < team.taking ? i : team.members + i - team.taking];
+}
+
+static struct gcrt_block *steal_block(const struct gcrt_marker *marker) {
+  unsigned peers = team.taking + GUESTS;
+  unsigned first = (unsigned)(marker - team.markers) + 1;
+  for (unsigned i = 0; i < peers; i++) {
+    struct gcrt_marker *victim = peer((first + i) % peers);
+    struct gcrt_block *block = victim == marker ? NULL : gcrt_deque_steal(&victim->deque);
+    if (block) return block;
   }
-  return false;
+  return NULL;
+}
+
+static bool steal(struct gcrt_marker *marker) {
+  struct gcrt_block *block = steal_block(marker);
+  if (!block) return false;
+  gcrt_marker_block(marker, block);
+  return true;
 }
 
 static bool work_in_sight(void) {
   if (gcrt_load_acquire(&team.sources)) return true;
-  for (unsigned i = 0; i < team.active; i++) {
-    if (!gcrt_deque_empty(&team.markers[i].deque)) return true;
+  for (unsigned i = 0; i < team.taking + GUESTS; i++) {
+    if (!gcrt_deque_empty(&peer(i)->deque)) return true;
   }
   return false;
 }
@@ -166,11 +187,12 @@ static bool work_in_sight(void) {
 static bool wait_for_work(void) {
   gcrt_add_full(&gcrt_team_idle, 1);
   for (unsigned turn = 0;; turn++) {
-    if (gcrt_load_acquire(&gcrt_team_idle) == team.active) return false;
+    bool all = gcrt_load_acquire(&gcrt_team_idle) == gcrt_load_acquire(&team.active);
     if (work_in_sight()) {
       gcrt_add_full(&gcrt_team_idle, (size_t)-1);
       return true;
     }
+    if (all) return false;
     gcrt_cpu_relax();
     if (turn % 256 == 255) gcrt_thread_yield();
   }
@@ -178,7 +200,7 @@ static bool wait_for_work(void) {
 
 static void work_as(struct gcrt_marker *marker) {
   uint64_t begin = gcrt_clock_thread_cpu();
-  marker->alone = team.active == 1;
+  marker->alone = team.taking == 1 && !gcrt_load(&team.open);
   gcrt_marker_rest(marker);
   do {
     struct work work = {0};
@@ -247,18 +269,48 @@ void gcrt_mark_stop_helpers(void) {
   publish_job(0);
 }
 
-static void run_job(unsigned members) {
-  team.active = members;
+/* With `open`, guests may help. */
+static void run_job(unsigned members, bool open) {
+  team.taking = members;
+  /* A guest that came too late may be about to count itself off. */
+  gcrt_add_full(&team.active, members);
   gcrt_store(&gcrt_team_idle, 0);
+  gcrt_store_full(&team.open, open);
   gcrt_store(&team.working, members - 1);
   if (members > 1) publish_job(members);
   work_as(&team.markers[0]);
   size_t left;
   while ((left = gcrt_load_acquire(&team.working)) != 0) gcrt_futex_wait(&team.working, (uint32_t)left, -1);
+  gcrt_store_full(&team.open, 0);
+  /* Guests are in a critical section, and soon through. */
+  while (gcrt_load_acquire(&team.active) != members) gcrt_thread_yield();
+  gcrt_add_full(&team.active, 0 - (size_t)members);
+}
+
+bool gcrt_mark_assist(void) {
+  for (unsigned i = 0; i < GUESTS; i++) {
+    if (!gcrt_lock_try(&team.guests[i])) continue;
+    bool helped = false;
+    gcrt_add_full(&team.active, 1);
+    if (gcrt_load_acquire(&team.open)) {
+      struct gcrt_marker *marker = &team.markers[team.members + i];
+      uint64_t begin = gcrt_clock_thread_cpu();
+      struct gcrt_block *block = steal_block(marker);
+      helped = block != NULL;
+      if (block) gcrt_marker_assist(marker, block, ASSIST_OBJECTS);
+      if (!block) gcrt_store(&gcrt_team_hungry, 1);
+      gcrt_marker_finish(marker);
+      gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
+    }
+    gcrt_add_full(&team.active, (size_t)-1);
+    gcrt_unlock(&team.guests[i]);
+    return helped;
+  }
+  return false;
 }
 
 /* Until nothing is grey. Roots and uncollectable objects are looked at first, if there are any in `count`. */
-static void mark_until_done(const struct gcrt_root *roots, size_t count, bool spans, unsigned members) {
+static void mark_until_done(const struct gcrt_root *roots, size_t count, bool spans, unsigned members, bool open) {
   members = (unsigned)gcrt_min(members, gcrt_load_acquire(&team.started) + 1);
   team.roots = roots;
   team.root_count = count;
@@ -268,7 +320,9 @@ static void mark_until_done(const struct gcrt_root *roots, size_t count, bool sp
     team.root = 0;
     team.root_at = 0;
     gcrt_store(&team.sources, 1);
-    run_job(members);
+    run_job(members, open);
+    /* What a guest left behind after all others had gone is rest for the next turn. */
+    while (open && work_in_sight()) run_job(members, open);
     if (!gcrt_load(&team.overflowed)) break;
     gcrt_store(&team.overflowed, 0);
     gcrt_add(&team.overflows, 1);
@@ -284,7 +338,7 @@ static void bound_blocks(void) {
 
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members) {
   bound_blocks();
-  mark_until_done(roots, count, true, members);
+  mark_until_done(roots, count, true, members, false);
   gcrt_block_trim(1024);
 }
 
@@ -309,11 +363,15 @@ void gcrt_mark_written_root(uintptr_t low, uintptr_t high) {
 
 void gcrt_mark_grey_out(unsigned members, bool uncollectable) {
   bound_blocks();
-  mark_until_done(NULL, 0, uncollectable, members);
+  mark_until_done(NULL, 0, uncollectable, members, true);
+}
+
+static size_t markers_size(unsigned members) {
+  return gcrt_align_up((members + GUESTS) * sizeof(struct gcrt_marker), gcrt_page_size());
 }
 
 void gcrt_mark_init(unsigned members) {
-  size_t bytes = gcrt_align_up(members * sizeof(struct gcrt_marker), gcrt_page_size());
+  size_t bytes = markers_size(members);
   team.markers = gcrt_memory_map(bytes);
   if (!team.markers) gcrt_fatal("no memory for %u markers", members);
   team.members = members;
@@ -328,15 +386,13 @@ void gcrt_mark_get_stats(struct gcrt_mark_stats *stats) {
   stats->overflows = gcrt_load(&team.overflows);
 }
 
-size_t gcrt_mark_memory(void) {
-  return team.members * sizeof(struct gcrt_marker) + gcrt_block_memory() + gcrt_copies_memory();
-}
+size_t gcrt_mark_memory(void) { return markers_size(team.members) + gcrt_block_memory() + gcrt_copies_memory(); }
 
 void gcrt_mark_limit_blocks(size_t blocks) { team.block_limit = blocks; }
 
 /* What was grey in the parent's marking. Its blocks may be anywhere: they are lost. */
 static void abandon(void) {
-  for (unsigned i = 0; i < team.members; i++) {
+  for (unsigned i = 0; i < team.members + GUESTS; i++) {
     struct gcrt_marker *marker = &team.markers[i];
     marker->block = NULL;
     gcrt_store(&marker->deque.top, 0);
@@ -353,6 +409,9 @@ void gcrt_mark_after_fork(void) {
   if (gcrt_load(&gcrt_heap.marking)) abandon();
   gcrt_store(&team.started, 0);
   gcrt_store(&team.ending, 0);
+  gcrt_store(&team.open, 0);
+  gcrt_store(&team.active, 0);
+  for (unsigned i = 0; i < GUESTS; i++) gcrt_lock_reset(&team.guests[i]);
   gcrt_lock_reset(&team.starting);
   gcrt_lock_reset(&team.lock);
   gcrt_block_reset_lock();

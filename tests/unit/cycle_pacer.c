@@ -71,7 +71,8 @@ START_TEST(concurrent_collections_start_earlier) {
   gcrt_pacer_cycle_end(&report);
   ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 80 * MIB);
   gcrt_pacer_phase(GCRT_PACE_MARK);
-  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 160 * MIB);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 128 * MIB);
+  ck_assert_uint_eq(gcrt_pacer_limit(), 160 * MIB);
   gcrt_pacer_phase(GCRT_PACE_SWEEP);
   ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), UINT64_MAX);
   ck_assert(gcrt_pacer_sweeping());
