@@ -195,7 +195,8 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   if (reason == GCRT_CYCLE_FORCED) gcrt_world_let_run(RUN_BETWEEN_FORCED_NS);
   if (reason == GCRT_CYCLE_STRESS) gcrt_world_let_run(0);
   for (;;) {
-    if (gcrt_concurrent_suits() && gcrt_background_start()) return collect_in_background(&request);
+    bool marking = gcrt_load(&gcrt_heap.marking) != 0;
+    if (marking || (gcrt_concurrent_suits() && gcrt_background_start())) return collect_in_background(&request);
     gcrt_mark_start_helpers(gcrt_cycle_members(gcrt_load(&gcrt_heap.live)));
     size_t ended = gcrt_load(&cycle.ended);
     enter();
