@@ -39,7 +39,7 @@ static struct {
   gcrt_word inside, forking;
   gcrt_word begun;        /* collections */
   gcrt_word ended;        /* the number of the last one */
-  gcrt_word wants_loader; /* the one that runs waits for the loader's lock, or holds it */
+  gcrt_word loader_calls; /* odd while the one that runs waits for the loader's lock, or holds it */
 } cycle;
 
 struct request {
@@ -66,11 +66,11 @@ static void enter(void) {
 }
 
 void gcrt_cycle_in_loader(void (*call)(void *), void *argument) {
-  gcrt_store(&cycle.wants_loader, 1);
+  gcrt_add(&cycle.loader_calls, 1);
   enter();
   gcrt_loader_call(call, argument);
   leave();
-  gcrt_store(&cycle.wants_loader, 0);
+  gcrt_add(&cycle.loader_calls, 1);
 }
 
 /* Whether it still has to be: one that another thread began after the request was made serves both. */
@@ -158,15 +158,17 @@ static void wait_for_end(size_t ended, int64_t ns) {
 /* Until a collection that began after the request has ended. False: it cannot, as this thread holds the loader's lock.
  */
 static bool wait_for_background(const struct request *request) {
-  uint64_t stuck_since = 0;
+  size_t call = 0;
+  uint64_t since = 0;
   for (;;) {
     size_t ended = gcrt_load_acquire(&cycle.ended);
     if (ended > request->begun) return true;
     wait_for_end(ended, LOADER_PATIENCE_NS / 10);
     uint64_t now = gcrt_clock_monotonic();
-    if (!gcrt_load(&cycle.wants_loader)) stuck_since = 0;
-    if (gcrt_load(&cycle.wants_loader) && stuck_since == 0) stuck_since = now;
-    if (stuck_since && now - stuck_since > LOADER_PATIENCE_NS) return false;
+    size_t calls = gcrt_load(&cycle.loader_calls);
+    if (calls != call) since = now;
+    call = calls;
+    if (calls % 2 != 0 && now - since > LOADER_PATIENCE_NS) return false;
   }
 }
 
@@ -245,7 +247,7 @@ void gcrt_cycle_fork_child(void) {
   gcrt_pacer_after_fork();
   gcrt_concurrent_after_fork();
   gcrt_background_after_fork();
-  gcrt_store(&cycle.wants_loader, 0);
+  gcrt_store(&cycle.loader_calls, 0);
   gcrt_store(&cycle.inside, 0);
   gcrt_store(&cycle.forking, 0);
   /* The counts of the spans must be right before the caches of the other threads are taken apart, those of the classes
