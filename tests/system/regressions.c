@@ -399,6 +399,62 @@ START_TEST(last_destructor_left_a_thread_behind) {
 }
 END_TEST
 
+/* The new thread may free the memory that its handle was written to: it was read after that. */
+static void *unmaps_its_handle(void *handle) {
+  munmap(handle, sizeof(pthread_t));
+  return NULL;
+}
+
+START_TEST(handle_was_read_when_it_was_gone) {
+  pthread_attr_t detached;
+  ck_assert_int_eq(pthread_attr_init(&detached), 0);
+  ck_assert_int_eq(pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED), 0);
+  for (int i = 0; i < 5000; i++) {
+    pthread_t *handle = mmap(NULL, sizeof *handle, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    TEST_REQUIRE(handle != MAP_FAILED);
+    void *volatile same = handle; /* the compiler warns of an argument that is two */
+    while (pthread_create(handle, &detached, unmaps_its_handle, same) != 0) sched_yield();
+  }
+}
+END_TEST
+
+/* A pthread_join that was cancelled kept its claim on the other thread's record, and so its result, for ever. */
+enum { JOINED = 16 };
+static pthread_t joined_threads[JOINED];
+static uintptr_t hidden_results[JOINED];
+static struct system_event may_end = SYSTEM_EVENT_INITIALIZER;
+
+static void *ends_with_a_result(void *number) {
+  system_event_wait(&may_end, 1);
+  void *result = gc_alloc(5000);
+  hidden_results[(size_t)number] = ~(uintptr_t)result;
+  return result;
+}
+
+static void *joins(void *number) {
+  pthread_join(joined_threads[(size_t)number], NULL);
+  return NULL;
+}
+
+START_TEST(cancelled_join_kept_the_result) {
+  for (size_t i = 0; i < JOINED; i++) {
+    pthread_t joiner;
+    ck_assert_int_eq(pthread_create(&joined_threads[i], NULL, ends_with_a_result, (void *)i), 0);
+    ck_assert_int_eq(pthread_create(&joiner, NULL, joins, (void *)i), 0);
+    ck_assert_int_eq(pthread_cancel(joiner), 0);
+    ck_assert_int_eq(pthread_join(joiner, NULL), 0);
+  }
+  system_event_post(&may_end);
+  for (size_t i = 0; i < JOINED; i++) ck_assert_int_eq(pthread_join(joined_threads[i], NULL), 0);
+  test_clear_stack();
+  for (int i = 0; i < 2; i++) system_collect();
+  size_t alive = 0;
+  for (size_t i = 0; i < JOINED; i++) alive += gc_base((void *)~hidden_results[i]) != NULL;
+  /* A stale word on the stack may hold one or another. */
+  ck_assert_uint_le(alive, JOINED / 4);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("regressions");
   TCase *tests = test_case(suite, "regressions", 60);
@@ -411,6 +467,8 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, disarmed_alternate_stack_was_not_known);
   tcase_add_test(tests, collecting_in_a_loop_starved_the_others);
   tcase_add_loop_test(tests, last_destructor_left_a_thread_behind, 0, 2 * PTHREAD_DESTRUCTOR_ITERATIONS);
+  tcase_add_test(tests, handle_was_read_when_it_was_gone);
+  tcase_add_test(tests, cancelled_join_kept_the_result);
   tcase_add_test(tests, result_of_the_initial_thread_was_lost);
   tcase_add_test(tests, values_set_before_a_thread_was_known_were_lost);
   tcase_add_test(tests, registering_was_quadratic);
