@@ -123,6 +123,10 @@ struct gcrt_heap {
   gcrt_word busy;      /* chunks in spans */
   gcrt_word dirty;     /* free chunks that hold memory: not given back since they were used */
 
+  /* Pages of marks[1] that were touched: by far not all are, as most chunks never hold fine cells. Of any thread. */
+  gcrt_word *fine_map; /* bit set: counted */
+  gcrt_word fine_pages;
+
   /* The sweep (heap/sweep.c). */
   gcrt_word epoch;                 /* flips */
   gcrt_word sweep_next, sweep_end; /* chunks: spans that begin between them have not been taken for sweeping */

@@ -28,6 +28,7 @@ static const struct table tables[] = {
     {(void **)&gcrt_heap.spans, .each = sizeof(struct gcrt_span)},
     {(void **)&gcrt_heap.busy_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.dirty_map, .chunks_a_byte = 8},
+    {(void **)&gcrt_heap.fine_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.central, .fixed = GCRT_SLOTS * sizeof(struct gcrt_central)},
 };
 
@@ -86,10 +87,11 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
   size_t used = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   usage->span_inuse = busy * sizeof(struct gcrt_span);
   usage->span_sys = gcrt_align_up(used * sizeof(struct gcrt_span), page);
-  usage->tables_sys =
-      gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
-      gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) + gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
-      gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) + 2 * gcrt_align_up((used + 7) / 8, page);
+  usage->tables_sys = gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
+                      gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
+                      gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
+                      gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
+                      3 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
 }
 
 void gcrt_heap_lock_all(void) {

@@ -59,6 +59,13 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   return span;
 }
 
+/* The page of fine mark bytes that a span of this chunk will touch, if it is the first; pages are no smaller than that.
+ */
+static void count_fine(size_t first) {
+  size_t page = (first << GCRT_MARKS_SHIFT_FINE) / gcrt_page_size();
+  if (gcrt_set_bits(&gcrt_heap.fine_map[page / 64], (size_t)1 << (page % 64))) gcrt_add(&gcrt_heap.fine_pages, 1);
+}
+
 /* Under the slot's lock, so that gcrt_central_freed never sees it half made. */
 static struct gcrt_span *span_small(unsigned slot) {
   unsigned class = gcrt_slot_class(slot);
@@ -76,6 +83,7 @@ static struct gcrt_span *span_small(unsigned slot) {
       .flags = (uint8_t)(slot_flags(slot) | (cell < GCRT_FINE_CELL ? GCRT_FLAG_FINE : 0)),
       .class = (uint8_t) class,
   };
+  if (cell < GCRT_FINE_CELL) count_fine(first);
   return span_enter(first, chunks, &entry, slot, zeroed ? 0 : entry.cells, 0);
 }
 

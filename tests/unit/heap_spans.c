@@ -1,5 +1,6 @@
 /* Spans of every slot and large ones, and how any address finds its cell. */
 #include "heap_fixture.h"
+#include "sys/memory.h"
 
 #include <stdlib.h>
 
@@ -207,6 +208,31 @@ START_TEST(too_large_is_refused) {
 }
 END_TEST
 
+/* Chunks of cells under 64 bytes touch mark bytes of their own; each page of them counts once. */
+START_TEST(touched_mark_bytes_are_counted) {
+  fresh_heap(16 * MIB);
+  struct gcrt_heap_usage none, usage;
+  unsigned coarse = gcrt_slot_of(gcrt_class_of(64), GCRT_SCAN, true);
+  unsigned fine[] = {gcrt_slot_of(gcrt_class_of(16), GCRT_SCAN, true),
+                     gcrt_slot_of(gcrt_class_of(48), GCRT_NOSCAN, false)};
+  ck_assert_ptr_nonnull(gcrt_central_take(coarse));
+  gcrt_heap_usage(&none);
+  ck_assert_uint_eq(gcrt_heap.fine_pages, 0);
+  struct gcrt_span *spans[2];
+  for (size_t i = 0; i < 2; i++) {
+    spans[i] = gcrt_central_take(fine[i]);
+    size_t last = (gcrt_span_index(spans[i]) << GCRT_MARKS_SHIFT_FINE) / gcrt_page_size();
+    size_t first = (gcrt_span_index(spans[0]) << GCRT_MARKS_SHIFT_FINE) / gcrt_page_size();
+    gcrt_heap_usage(&usage);
+    ck_assert_uint_eq(usage.tables_sys - none.tables_sys, (last - first + 1) * gcrt_page_size());
+  }
+  size_t pages = gcrt_load(&gcrt_heap.fine_pages);
+  for (size_t i = 0; i < 2; i++) gcrt_central_give(spans[i]);
+  for (size_t i = 0; i < 2; i++) ck_assert_uint_eq(gcrt_span_index(gcrt_central_take(fine[i])), 1 + i);
+  ck_assert_uint_eq(gcrt_heap.fine_pages, pages);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("heap/span");
   TCase *tc = test_case(suite, "small", 60);
@@ -215,6 +241,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, spans_of_every_slot_are_made_and_taken_apart);
   tcase_add_loop_test(tc, every_address_finds_its_cell, 1, GCRT_CLASSES);
   tcase_add_test(tc, other_addresses_find_nothing);
+  tcase_add_test(tc, touched_mark_bytes_are_counted);
   tc = test_case(suite, "large", 60);
   tcase_add_test(tc, large_objects_have_spans_of_their_own);
   tcase_add_test(tc, one_past_a_large_object_is_in_it_unless_it_is_tight);
