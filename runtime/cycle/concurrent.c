@@ -37,12 +37,12 @@ enum { ROUNDS_MOST = 8, PAGES_FEW = 64 };
 /* auto: a stop of this length is worth a concurrent collection; of half of it, no longer. */
 enum { LONG_STOP_NS = 500000 };
 
-enum { UNKNOWN, WORKS, REFUSED };
+enum { UNKNOWN, TRYING, WORKS, REFUSED };
 
 static struct {
   gcrt_word state;      /* one of these */
   gcrt_word concurrent; /* the last decision */
-  char reason[96];      /* of REFUSED */
+  char reason[96];      /* of REFUSED, which does not end */
 } tracker;
 
 static void refuse(void) {
@@ -52,13 +52,16 @@ static void refuse(void) {
 
 static bool tracker_works(void) {
   if (gcrt_load(&tracker.state) != UNKNOWN) return gcrt_load(&tracker.state) == WORKS;
-  gcrt_store(&tracker.state, WORKS);
+  /* Before there are descriptors, so that a child of a fork closes them. */
+  gcrt_store(&tracker.state, TRYING);
   uintptr_t end = gcrt_heap.base + gcrt_heap.reserved;
   if (!gcrt_tracker_start(tracker.reason, sizeof tracker.reason)) {
     refuse();
   } else if (!gcrt_tracker_add(gcrt_heap.base, end)) {
     gcrt_format(tracker.reason, sizeof tracker.reason, "userfaultfd does not take the heap");
     refuse();
+  } else {
+    gcrt_store(&tracker.state, WORKS);
   }
   return gcrt_load(&tracker.state) == WORKS;
 }
@@ -78,10 +81,10 @@ bool gcrt_concurrent_suits(void) {
 }
 
 const char *gcrt_cycle_tracker(const char **reason) {
-  bool refused = gcrt_load_acquire(&tracker.state) == REFUSED;
-  *reason = refused ? tracker.reason : "";
-  bool none = gcrt_options.tracker == GCRT_CHOOSE_none || refused;
-  return gcrt_tracker_names[none ? GCRT_CHOOSE_none : GCRT_CHOOSE_uffd];
+  size_t state = gcrt_load_acquire(&tracker.state);
+  *reason = state == REFUSED ? tracker.reason : "";
+  if (state == UNKNOWN || state == TRYING) return gcrt_tracker_names[gcrt_options.tracker];
+  return gcrt_tracker_names[state == WORKS ? GCRT_CHOOSE_uffd : GCRT_CHOOSE_none];
 }
 
 /* Visits every run of chunks that hold scannable objects. */
@@ -155,7 +158,11 @@ static void finish(struct gcrt_cycle_report *report) {
     untracked = count;
   }
   report->last_pages = pages;
+  struct gcrt_mark_stats before, after;
+  gcrt_mark_get_stats(&before);
   gcrt_mark_all(roots, untracked, report->members);
+  gcrt_mark_get_stats(&after);
+  report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;
   gcrt_cycle_flip(report, roots, count);
 }
 
@@ -202,20 +209,28 @@ static bool tracker_ready(void) {
 bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->members = gcrt_cycle_members(gcrt_load(&gcrt_heap.live));
   gcrt_mark_start_helpers(report->members);
-  if (!tracker_ready()) return in_stop(gcrt_cycle_mark_stopped, report);
+  if (!tracker_ready()) {
+    gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
+    return in_stop(gcrt_cycle_mark_stopped, report);
+  }
   report->concurrent = true;
   report->heap_before = gcrt_load(&gcrt_heap.live);
   report->goal = gcrt_pacer_goal();
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
+  gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
   uint64_t begin = gcrt_clock_monotonic();
   visit_scannable(arm, NULL);
   report->arm_ns = gcrt_clock_monotonic() - begin;
+  gcrt_cycle_phase(GCRT_CYCLE_ROOTS, report);
   if (!in_stop(grey_roots, report)) return false;
+  gcrt_cycle_phase(GCRT_CYCLE_MARK, report);
   unsigned background = background_members();
   gcrt_mark_grey_out(background, true);
   gcrt_tracked_scan(background);
+  gcrt_cycle_phase(GCRT_CYCLE_PRECLEAN, report);
   preclean(report, background);
+  gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
   (void)in_stop(finish, report);
   visit_scannable(disarm, NULL);
   gcrt_tracked_disarm();
@@ -226,7 +241,8 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
 }
 
 void gcrt_concurrent_after_fork(void) {
-  if (gcrt_load(&tracker.state) != WORKS) return;
+  size_t state = gcrt_load(&tracker.state);
+  if (state == UNKNOWN || state == REFUSED) return;
   gcrt_tracker_after_fork();
   gcrt_store(&tracker.state, UNKNOWN);
 }

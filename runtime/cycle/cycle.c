@@ -102,6 +102,7 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up. */
 static void complete(struct gcrt_cycle_report *report) {
+  gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
@@ -109,6 +110,7 @@ static void complete(struct gcrt_cycle_report *report) {
     gcrt_unlock(&gcrt_world.lock);
   }
   if (gcrt_cycle_listener.tell) gcrt_cycle_listener.tell(report);
+  gcrt_cycle_phase(GCRT_CYCLE_IDLE, report);
   gcrt_store_release(&cycle.ended, report->number);
   gcrt_unlock(&cycle.lock);
   gcrt_futex_wake(&cycle.ended, INT32_MAX);
@@ -124,8 +126,10 @@ static void collect_as_requested(void *argument) {
     finish_sweep();
     if (wanted(request->reason, request->begun)) {
       begin(&request->report, request->reason);
+      gcrt_cycle_phase(GCRT_CYCLE_STOP, &request->report);
       request->collected = gcrt_cycle_stopped(gcrt_cycle_mark_stopped, &request->report);
       if (request->collected) return;
+      gcrt_cycle_phase(GCRT_CYCLE_IDLE, &request->report);
     }
     gcrt_unlock(&cycle.lock);
   }
@@ -142,6 +146,7 @@ void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
       complete(&report);
       return;
     }
+    gcrt_cycle_phase(GCRT_CYCLE_IDLE, &report);
     /* Those who wait for it find that it did not help. */
     gcrt_store_release(&cycle.ended, report.number);
   }

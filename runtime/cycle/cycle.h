@@ -23,6 +23,23 @@ GCRT_INLINE bool gcrt_cycle_forced(enum gcrt_cycle_reason reason) {
   return reason == GCRT_CYCLE_FORCED || reason == GCRT_CYCLE_STRESS;
 }
 
+/* What a collection does, one after the other; concurrent.c says what each is. One in a single stop has STOP and SWEEP
+ * alone. */
+#define GCRT_CYCLE_PHASES(PHASE)                                                                                       \
+  PHASE(IDLE)                                                                                                          \
+  PHASE(ARM)                                                                                                           \
+  PHASE(ROOTS)                                                                                                         \
+  PHASE(MARK)                                                                                                          \
+  PHASE(PRECLEAN)                                                                                                      \
+  PHASE(STOP)                                                                                                          \
+  PHASE(SWEEP)
+
+enum gcrt_cycle_phase {
+#define GCRT_CYCLE_PHASE(name) GCRT_CYCLE_##name,
+  GCRT_CYCLE_PHASES(GCRT_CYCLE_PHASE)
+#undef GCRT_CYCLE_PHASE
+};
+
 /* What is known of a collection when it has ended. Times in ns, sizes in bytes. */
 struct gcrt_cycle_report {
   uint64_t number;
@@ -37,6 +54,7 @@ struct gcrt_cycle_report {
   uint64_t mark_ns;     /* from begin to the last stop's end */
   uint64_t sweep_ns;    /* beside the program */
   uint64_t mark_cpu_ns; /* of all markers */
+  uint64_t stop_cpu_ns; /* of them in the last stop */
   uint64_t arm_ns;
   unsigned rounds;     /* of scanning dirty pages beside the program */
   uint64_t pages;      /* that were dirty in them */
@@ -49,10 +67,14 @@ struct gcrt_cycle_report {
   unsigned members; /* markers of the last stop, at most */
 };
 
-/* Who hears of every collection when it has ended, its sweep included. May not allocate. */
+/* Who hears of every collection. May not allocate. What is NULL is not called. */
 struct gcrt_cycle_listener {
-  void (*count)(const struct gcrt_cycle_report *report); /* under gcrt_world.lock, with which metrics are read; short */
-  void (*tell)(const struct gcrt_cycle_report *report);  /* then, under the cycle's lock; may write to a file */
+  /* When it has ended, its sweep included: under gcrt_world.lock, with which metrics are read; short. */
+  void (*count)(const struct gcrt_cycle_report *report);
+  /* Then, under the cycle's lock; may write to a file. */
+  void (*tell)(const struct gcrt_cycle_report *report);
+  /* When a phase of collection `number` begins; the program runs. Under the cycle's lock; may write to a file. */
+  void (*phase)(enum gcrt_cycle_phase phase, uint64_t number);
 };
 extern struct gcrt_cycle_listener gcrt_cycle_listener;
 
@@ -62,7 +84,8 @@ extern struct gcrt_cycle_listener gcrt_cycle_listener;
 bool gcrt_cycle_collect(enum gcrt_cycle_reason reason);
 /* Whether the heap has reached its goal. */
 GCRT_INLINE bool gcrt_cycle_due(void);
-/* What notes writes, and why it is none although it was not chosen ("" otherwise). */
+/* What notes writes: the option's value until the first collection that wants it has tried. Why it is none although it
+ * was not chosen; "" otherwise. Any thread. */
 const char *gcrt_cycle_tracker(const char **reason);
 /* Around fork, in this order: no collection runs from the first to one of the others. */
 void gcrt_cycle_fork_prepare(void);

@@ -5,6 +5,10 @@
 #include "cycle/cycle.h"
 #include "world/roots.h"
 
+GCRT_INLINE void gcrt_cycle_phase(enum gcrt_cycle_phase phase, const struct gcrt_cycle_report *report) {
+  if (gcrt_cycle_listener.phase) gcrt_cycle_listener.phase(phase, report->number);
+}
+
 /* stopped.c */
 /* Stops the world, calls body(report), resumes, and adds what that took to the report. Inside the loader's lock; the
  * caller holds the cycle's lock. False: there is no memory to note the roots in; nothing was stopped. */
