@@ -54,13 +54,21 @@ static void count_cycle(const struct gcrt_cycle_report *report) {
 }
 
 static void tell_cycle(const struct gcrt_cycle_report *report) {
-  if (gcrt_options.debug.gctrace) gcrt_gctrace_line(report, cpu_fraction(), report->begin - observed.start);
+  gcrt_gctrace_line(report, cpu_fraction(), report->begin - observed.start);
+}
+
+static void tell_phase(enum gcrt_cycle_phase phase, uint64_t number) {
+  gcrt_phasetrace_line(phase, number, gcrt_clock_monotonic() - observed.start);
 }
 
 void gcrt_observe_init(void) {
   observed.start = gcrt_clock_monotonic();
   observed.cpus = gcrt_cpu_count();
-  gcrt_cycle_listener = (struct gcrt_cycle_listener){count_cycle, tell_cycle};
+  gcrt_cycle_listener = (struct gcrt_cycle_listener){
+      .count = count_cycle,
+      .tell = gcrt_options.debug.gctrace ? tell_cycle : NULL,
+      .phase = gcrt_options.debug.phasetrace ? tell_phase : NULL,
+  };
 }
 
 uint64_t gcrt_metrics_gc_count(void) {

@@ -1,4 +1,5 @@
-/* What is told of the library: the metrics and the trace line. Hears of collections through gcrt_cycle_listener. */
+/* What is told of the library: the metrics and the lines of the traces. Hears of collections through
+ * gcrt_cycle_listener. */
 #ifndef GCRT_OBSERVE_OBSERVE_H
 #define GCRT_OBSERVE_OBSERVE_H
 
@@ -9,6 +10,9 @@ void gcrt_observe_init(void);
 
 /* gctrace.c: writes the line of a collection. */
 void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fraction, uint64_t since_start_ns);
+
+/* phasetrace.c: writes the line of a phase. */
+void gcrt_phasetrace_line(enum gcrt_cycle_phase phase, uint64_t number, uint64_t since_start_ns);
 
 /* metrics.c */
 uint64_t gcrt_metrics_gc_count(void);

@@ -1,4 +1,4 @@
-/* GCRT_DEBUG and GCRT_STRESS: the form of the gctrace line, clobbered objects, and a program that works under each.
+/* GCRT_DEBUG and GCRT_STRESS: the forms of the traces' lines, clobbered objects, and a program that works under each.
  *
  * The work is the same for all: lists and trees with contents, made by three threads, checked at the end. */
 #include "system.h"
@@ -48,6 +48,8 @@ static void *work(void *arg) {
 static int child_work(int argc, char **argv) {
   (void)argc;
   depth = atoi(argv[1]);
+  /* Starts the thread of concurrent collections: while one starts it, others collect in one stop. */
+  gc_collect();
   pthread_t threads[2];
   for (size_t i = 0; i < 2; i++) TEST_REQUIRE(pthread_create(&threads[i], NULL, work, (void *)(i + 2)) == 0);
   work((void *)1);
@@ -86,39 +88,104 @@ static int child_clobber(int argc, char **argv) {
 
 static const struct test_child_entry children[] = {{"work", child_work}, {"clobber", child_clobber}, {NULL, NULL}};
 
-static struct test_child run(const char *name, const char *argument, const char *debug, const char *stress) {
-  char debug_setting[100], stress_setting[100];
+/* tracker: NULL leaves GCRT_TRACKER as it is. */
+static struct test_child run_with(const char *tracker, const char *name, const char *argument, const char *debug,
+                                  const char *stress) {
+  char debug_setting[100], stress_setting[100], tracker_setting[100];
   snprintf(debug_setting, sizeof debug_setting, "GCRT_DEBUG=%s", debug);
   snprintf(stress_setting, sizeof stress_setting, "GCRT_STRESS=%s", stress);
-  const char *environment[] = {debug_setting, stress_setting, "GCRT_GOGC", NULL}, *arguments[] = {argument, NULL};
+  snprintf(tracker_setting, sizeof tracker_setting, "GCRT_TRACKER=%s", tracker ? tracker : "");
+  const char *environment[] = {debug_setting, stress_setting, "GCRT_GOGC", tracker ? tracker_setting : NULL, NULL};
+  const char *arguments[] = {argument, NULL};
   struct test_child_options options = {.environment = environment, .timeout_seconds = 40};
   return test_child_exec_self(name, arguments, &options);
 }
 
-static const char trace_line[] =
-    "^gc ([0-9]+) @[0-9]+\\.[0-9]+s [0-9]+%: [0-9.]+\\+[0-9.]+\\+[0-9.]+ ms clock, "
-    "[0-9.]+\\+[0-9./]+\\+[0-9.]+ ms cpu, [0-9]+->[0-9]+->[0-9]+ MB, [0-9]+ MB goal, [0-9]+ MB stacks, "
-    "[0-9]+ MB globals, [0-9]+ P( \\(forced\\))?$";
+static struct test_child run(const char *name, const char *argument, const char *debug, const char *stress) {
+  return run_with(NULL, name, argument, debug, stress);
+}
+
+#define MS "[0-9]+(\\.[0-9]+)?"
+#define SIZES " ms cpu, ([0-9]+)->([0-9]+)->[0-9]+ MB, [0-9]+ MB goal, [0-9]+ MB stacks, [0-9]+ MB globals, [0-9]+ P"
+
+/* Groups: the number, START, END, (forced). */
+static const struct {
+  const char *tracker, *line;
+  unsigned groups[4];
+} traces[] = {
+    {"none",
+     "^gc ([0-9]+) @[0-9]+\\.[0-9]+s [0-9]+%: 0\\+0\\+" MS " ms clock, 0\\+0\\+" MS SIZES "( \\(forced\\))?$",
+     {1, 4, 5, 6}},
+    {"uffd",
+     "^gc ([0-9]+) @[0-9]+\\.[0-9]+s [0-9]+%: " MS "\\+" MS "\\+" MS " ms clock, " MS "\\+" MS "\\+" MS SIZES
+     ", uffd: [1-8] rounds, [0-9]+ pages, [0-9]+ in the stop, " MS " ms arming( \\(forced\\))?$",
+     {1, 8, 9, 11}},
+};
+
+/* The number of the group's match. */
+static unsigned long number_of(const char *line, const regmatch_t *match) {
+  ck_assert_msg(match->rm_so >= 0, "no number there: %s", line);
+  return strtoul(line + match->rm_so, NULL, 10);
+}
 
 START_TEST(trace_has_one_line_a_collection) {
-  struct test_child child = run("work", "13", "gctrace=1", "");
+  struct test_child child = run_with(traces[_i].tracker, "work", "13", "gctrace=1", "");
+  if (system_uffd_refused(&child)) TEST_SKIP("%s", child.err);
   test_assert_exited(&child, 0);
   unsigned cycles = 0, forced = 0, seen = 0, seen_forced = 0;
   ck_assert_int_eq(sscanf(child.out, "cycles %u forced %u", &cycles, &forced), 2);
   ck_assert_uint_ge(cycles, 2);
   regex_t regex;
-  ck_assert_int_eq(regcomp(&regex, trace_line, REG_EXTENDED), 0);
+  ck_assert_int_eq(regcomp(&regex, traces[_i].line, REG_EXTENDED), 0);
   char *rest = child.err;
   for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
     if (*line == 0) continue;
-    regmatch_t match[3];
-    ck_assert_msg(regexec(&regex, line, 3, match, 0) == 0, "not a trace line: %s", line);
-    ck_assert_uint_eq(strtoul(line + match[1].rm_so, NULL, 10), ++seen);
-    seen_forced += match[2].rm_so >= 0;
+    regmatch_t match[12];
+    const unsigned *group = traces[_i].groups;
+    ck_assert_msg(regexec(&regex, line, 12, match, 0) == 0, "not a trace line: %s", line);
+    ck_assert_uint_eq(number_of(line, &match[group[0]]), ++seen);
+    /* Nothing is allocated in a stop. */
+    unsigned long start = number_of(line, &match[group[1]]), end = number_of(line, &match[group[2]]);
+    ck_assert_msg(_i > 0 || start == end, "%s", line);
+    seen_forced += match[group[3]].rm_so >= 0;
   }
   regfree(&regex);
   ck_assert_uint_eq(seen, cycles);
   ck_assert_uint_eq(seen_forced, forced);
+  test_child_free(&child);
+}
+END_TEST
+
+static const struct {
+  const char *tracker, *phases[8];
+} phase_orders[] = {
+    {"none", {"STOP", "SWEEP", "IDLE"}},
+    {"uffd", {"ARM", "ROOTS", "MARK", "PRECLEAN", "STOP", "SWEEP", "IDLE"}},
+};
+
+START_TEST(phases_come_in_their_order) {
+  struct test_child child = run_with(phase_orders[_i].tracker, "work", "12", "phasetrace=1", "");
+  if (system_uffd_refused(&child)) TEST_SKIP("%s", child.err);
+  test_assert_exited(&child, 0);
+  unsigned cycles = 0, number = 1, next = 0;
+  ck_assert_int_eq(sscanf(child.out, "cycles %u", &cycles), 1);
+  double last = 0;
+  char *rest = child.err;
+  for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+    if (*line == 0) continue;
+    char expected[64], name[16] = "";
+    double time = 0;
+    ck_assert_msg(sscanf(line, "gc %*u @%lfs %15s", &time, name) == 2, "not a line of a phase: %s", line);
+    snprintf(expected, sizeof expected, "gc %u @%.6fs %s", number, time, phase_orders[_i].phases[next]);
+    ck_assert_str_eq(line, expected);
+    ck_assert_msg(time >= last, "%s after %f", line, last);
+    last = time;
+    if (phase_orders[_i].phases[++next] != NULL) continue;
+    next = 0;
+    number++;
+  }
+  ck_assert_uint_eq(next, 0);
+  ck_assert_uint_eq(number - 1, cycles);
   test_child_free(&child);
 }
 END_TEST
@@ -169,7 +236,8 @@ END_TEST
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *tc = test_case(suite, "debug", 60);
-  tcase_add_test(tc, trace_has_one_line_a_collection);
+  tcase_add_loop_test(tc, trace_has_one_line_a_collection, 0, (int)(sizeof traces / sizeof *traces));
+  tcase_add_loop_test(tc, phases_come_in_their_order, 0, (int)(sizeof phase_orders / sizeof *phase_orders));
   tcase_add_test(tc, clobberfree_fills_what_is_freed);
   tcase_add_loop_test(tc, a_program_works_in_every_mode, 0, (int)(sizeof modes / sizeof *modes));
   return suite;

@@ -6,6 +6,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -140,6 +141,10 @@ const char *system_unbalanced(const struct runtime_metrics *m) {
   if (mallocs > m->mallocs || frees > m->frees) return "sum of by_size <= all";
   if (mallocs == m->mallocs && frees == m->frees && bytes != m->heap_alloc) return "sum of by_size bytes == heap_alloc";
   return bytes > m->heap_alloc ? "sum of by_size bytes <= heap_alloc" : NULL;
+}
+
+bool system_uffd_refused(const struct test_child *child) {
+  return test_child_signalled(child, SIGABRT) && strstr(child->err, "GCRT_TRACKER=uffd: ") != NULL;
 }
 
 uint32_t system_collections(void) { return system_metrics().num_gc; }

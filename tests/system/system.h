@@ -84,6 +84,9 @@ struct runtime_metrics system_metrics(void);
 /* NULL, or which balance does not hold. */
 const char *system_unbalanced(const struct runtime_metrics *m);
 
+/* A child that was to run with GCRT_TRACKER=uffd ended because that does not work here. */
+bool system_uffd_refused(const struct test_child *child);
+
 /* Collections so far. */
 uint32_t system_collections(void);
 
