@@ -2,7 +2,7 @@
  *
  * Reading stops nobody and may be done at any time from any thread (not from a signal handler). All fields are of one
  * moment and balance: heap_sys == heap_inuse + heap_idle, mallocs - frees == heap_objects, sys is the sum of the other
- * ..._sys fields. The meaning of each follows Go's runtime.MemStats. */
+ * ..._sys fields. The meaning of each that has a name of Go's runtime.MemStats is the same. */
 #ifndef GCRT_RUNTIME_METRICS_H
 #define GCRT_RUNTIME_METRICS_H
 
@@ -33,6 +33,13 @@
   METRIC(uint64_t, next_gc, "bytes", "heap size that starts the next collection; UINT64_MAX when it is off")           \
   METRIC(uint64_t, last_gc, "ns", "end of the last collection, nanoseconds since 1970; 0 before the first")            \
   METRIC(uint64_t, pause_total_ns, "ns", "time the program was stopped, in all")                                       \
+  METRIC(uint64_t, pause_max_ns, "ns", "longest single stop ever; a collection beside the program has two")            \
+  METRIC(uint64_t, stopping_total_ns, "ns", "part of pause_total_ns: until all threads had stopped")                   \
+  METRIC(uint64_t, arm_total_ns, "ns", "time taken to arm pages for the tracker, beside the program")                  \
+  METRIC(uint64_t, sweep_total_ns, "ns", "time taken by collections to sweep, beside the program")                     \
+  METRIC(uint64_t, dirty_rounds, "rounds", "times that written pages were scanned again beside the program")           \
+  METRIC(uint64_t, dirty_pages, "pages", "pages scanned again in these rounds")                                        \
+  METRIC(uint64_t, dirty_pages_stopped, "pages", "pages scanned again in stops, as they were written after the last")  \
   METRIC(uint64_t, lookups, "lookups", "always 0; kept for readers of Go's structure")                                 \
   METRIC(uint64_t, gc_cpu_ns, "ns", "processor time used by collections, all markers together")                        \
   METRIC(uint64_t, heap_live, "bytes", "bytes that the last collection found reachable")                               \
@@ -41,6 +48,7 @@
   METRIC(uint64_t, mark_overflows, "events", "times a mark stack reached its bound and the heap was searched instead") \
   METRIC(uint32_t, num_gc, "cycles", "completed collections")                                                          \
   METRIC(uint32_t, num_forced_gc, "cycles", "collections that the program asked for")                                  \
+  METRIC(uint32_t, num_concurrent_gc, "cycles", "collections that marked beside the program")                          \
   METRIC(uint32_t, threads, "threads", "threads known to the library")                                                 \
   METRIC(uint32_t, markers, "threads", "threads that mark in a collection, at most")                                   \
   METRIC(double, gc_cpu_fraction, "1", "share of the program's available processor time used by collections")
@@ -56,8 +64,8 @@ struct runtime_metrics {
 #define GCRT_METRIC_FIELD(type, name, unit, text) type name;
   GCRT_RUNTIME_METRICS(GCRT_METRIC_FIELD)
 #undef GCRT_METRIC_FIELD
-  uint64_t pause_ns[RUNTIME_METRICS_PAUSES];  /* length of each of the last stops, ns */
-  uint64_t pause_end[RUNTIME_METRICS_PAUSES]; /* its end, nanoseconds since 1970 */
+  uint64_t pause_ns[RUNTIME_METRICS_PAUSES];  /* of each of the last collections: all its stops together, ns */
+  uint64_t pause_end[RUNTIME_METRICS_PAUSES]; /* end of its last stop, nanoseconds since 1970 */
   struct runtime_metrics_size_class {
     uint32_t size;    /* bytes of a cell; 0 for class 0, which counts nothing */
     uint64_t mallocs; /* objects allocated */
@@ -67,6 +75,12 @@ struct runtime_metrics {
 
 /* Fills *m. Returns 0, or -1 with errno EINVAL if m is NULL. */
 GC_API int runtime_metrics_read(struct runtime_metrics *m);
+
+/* What notes writes while objects are marked beside the program: "uffd", or "none", with which every collection is one
+ * stop. "auto" if GCRT_TRACKER leaves the choice to the library and no collection has been long enough to need it.
+ * If reason is not NULL, *reason becomes why it is none although GCRT_TRACKER is not, such as "userfaultfd: Operation
+ * not permitted"; otherwise "". Both texts last as long as the process. Any thread, not from a signal handler. */
+GC_API const char *runtime_metrics_tracker(const char **reason);
 
 GC_END_DECLARATIONS
 #endif

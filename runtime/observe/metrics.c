@@ -27,8 +27,9 @@ static struct {
   struct gcrt_lock lock;
   uint64_t start; /* monotonic ns */
   uint64_t pause_ns[RUNTIME_METRICS_PAUSES], pause_end[RUNTIME_METRICS_PAUSES];
-  uint64_t pause_total, gc_cpu, last_gc, stack_scan, globals_scan;
-  uint32_t cycles, forced;
+  uint64_t pause_total, pause_max, stopping, arming, sweeping, gc_cpu, last_gc, stack_scan, globals_scan;
+  uint64_t rounds, pages, pages_stopped;
+  uint32_t cycles, forced, concurrent;
   unsigned cpus;
 } observed;
 
@@ -44,9 +45,17 @@ static void count_cycle(const struct gcrt_cycle_report *report) {
   observed.pause_end[observed.cycles % RUNTIME_METRICS_PAUSES] = report->end_realtime;
   observed.cycles++;
   observed.forced += gcrt_cycle_forced(report->reason);
+  observed.concurrent += report->concurrent;
   observed.pause_total += pause;
+  observed.pause_max = gcrt_max(observed.pause_max, gcrt_max(report->first_pause_ns, report->last_pause_ns));
+  observed.stopping += report->stopping_ns;
+  observed.arming += report->arm_ns;
+  observed.sweeping += report->sweep_ns;
+  observed.rounds += report->rounds;
+  observed.pages += report->pages;
+  observed.pages_stopped += report->last_pages;
   /* A stopped program can use none of the other processors, but it did not use them up either: only what ran counts. */
-  observed.gc_cpu += report->mark_cpu_ns + report->sweep_ns + report->stopping_ns;
+  observed.gc_cpu += report->mark_cpu_ns + report->sweep_ns + report->stopping_ns + report->arm_ns;
   observed.last_gc = report->end_realtime;
   observed.stack_scan = report->stack_bytes;
   observed.globals_scan = report->global_bytes;
@@ -85,8 +94,16 @@ static void read_cycles(struct runtime_metrics *m) {
   memcpy(m->pause_ns, observed.pause_ns, sizeof m->pause_ns);
   memcpy(m->pause_end, observed.pause_end, sizeof m->pause_end);
   m->pause_total_ns = observed.pause_total;
+  m->pause_max_ns = observed.pause_max;
+  m->stopping_total_ns = observed.stopping;
+  m->arm_total_ns = observed.arming;
+  m->sweep_total_ns = observed.sweeping;
+  m->dirty_rounds = observed.rounds;
+  m->dirty_pages = observed.pages;
+  m->dirty_pages_stopped = observed.pages_stopped;
   m->num_gc = observed.cycles;
   m->num_forced_gc = observed.forced;
+  m->num_concurrent_gc = observed.concurrent;
   m->last_gc = observed.last_gc;
   m->gc_cpu_ns = observed.gc_cpu;
   m->stack_scan = observed.stack_scan;
@@ -161,4 +178,11 @@ GCRT_EXPORT int runtime_metrics_read(struct runtime_metrics *m) {
   m->heap_live = gcrt_pacer_live();
   gcrt_unlock(&gcrt_world.lock);
   return 0;
+}
+
+GCRT_EXPORT const char *runtime_metrics_tracker(const char **reason) {
+  const char *why;
+  const char *name = gcrt_cycle_tracker(&why);
+  if (reason) *reason = why;
+  return name;
 }

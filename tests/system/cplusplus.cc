@@ -72,6 +72,8 @@ int main() {
     REQUIRE(gc_base(held) == held);
   }
   REQUIRE(runtime_metrics_read(&m) == 0 && m.num_gc >= 7 && m.threads == 1);
+  const char *reason;
+  REQUIRE(runtime_metrics_tracker(&reason) != nullptr && reason != nullptr);
   char version[32];
   std::snprintf(version, sizeof version, "%d.%d.%d", GC_VERSION_MAJOR, GC_VERSION_MINOR, GC_VERSION_PATCH);
   REQUIRE(std::strcmp(gc_version(), version) == 0);

@@ -4,7 +4,9 @@
 #include "system.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 START_TEST(null_is_einval) {
   struct runtime_metrics *volatile nothing = NULL;
@@ -51,6 +53,7 @@ static void check_monotone(const struct runtime_metrics *a, const struct runtime
   ck_assert_uint_ge(b->num_gc, a->num_gc);
   ck_assert_uint_ge(b->num_forced_gc, a->num_forced_gc);
   ck_assert_uint_ge(b->pause_total_ns, a->pause_total_ns);
+  ck_assert_uint_ge(b->pause_max_ns, a->pause_max_ns);
   ck_assert_uint_ge(b->gc_cpu_ns, a->gc_cpu_ns);
   ck_assert(b->gc_cpu_fraction >= 0 && b->gc_cpu_fraction <= 1);
   for (size_t i = 1; i < RUNTIME_METRICS_SIZE_CLASSES; i++) {
@@ -198,6 +201,141 @@ START_TEST(scans_are_measured) {
 }
 END_TEST
 
+static void **list;
+static int writing;
+
+static void *make_list(void *arg) {
+  for (size_t i = 0; i < (size_t)arg; i++) {
+    void **node = gc_alloc(4096);
+    TEST_REQUIRE(node != NULL);
+    node[0] = list;
+    list = node;
+  }
+  return NULL;
+}
+
+/* Writes to every page of the list, again and again. */
+static void *write_all(void *unused) {
+  for (uintptr_t value = 3; __atomic_load_n(&writing, __ATOMIC_ACQUIRE); value += 2)
+    for (void **node = list; node; node = node[0]) node[1] = (void *)value;
+  return unused;
+}
+
+/* Collections beside a program that writes; their counts, until one has met written pages. */
+static int child_concurrent(int argc, char **argv) {
+  (void)argc, (void)argv;
+  gc_set_percent(-1);
+  make_list((void *)2000);
+  const char *reason = NULL;
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(NULL), "uffd") == 0);
+  writing = 1;
+  pthread_t thread;
+  TEST_REQUIRE(pthread_create(&thread, NULL, write_all, NULL) == 0);
+  struct runtime_metrics m;
+  do {
+    gc_collect();
+    m = system_metrics();
+  } while (m.dirty_pages == 0 || m.dirty_pages_stopped == 0 || m.num_gc < 3);
+  __atomic_store_n(&writing, 0, __ATOMIC_RELEASE);
+  pthread_join(thread, NULL);
+  TEST_REQUIRE(system_unbalanced(&m) == NULL, "%s", system_unbalanced(&m));
+  TEST_REQUIRE(m.num_concurrent_gc == m.num_gc && m.num_forced_gc == m.num_gc);
+  TEST_REQUIRE(m.arm_total_ns > 0 && m.sweep_total_ns > 0 && m.stopping_total_ns > 0);
+  /* Two stops each: the longest of all is no shorter than the mean, and one of them is shorter than both. */
+  TEST_REQUIRE(m.pause_max_ns >= m.pause_total_ns / m.num_gc / 2);
+  uint64_t longest = 0;
+  for (uint32_t i = 0; i < m.num_gc && i < RUNTIME_METRICS_PAUSES; i++)
+    if (m.pause_ns[i] > longest) longest = m.pause_ns[i];
+  TEST_REQUIRE(m.num_gc > RUNTIME_METRICS_PAUSES || m.pause_max_ns < longest, "%llu is the longest stop, two are %llu",
+               (unsigned long long)m.pause_max_ns, (unsigned long long)longest);
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), "uffd") == 0 && strcmp(reason, "") == 0, "%s", reason);
+  return 0;
+}
+
+START_TEST(concurrent_collections_are_counted) {
+  const char *environment[] = {"GCRT_TRACKER=uffd", "GCRT_STRESS", "GCRT_DEBUG", NULL};
+  struct test_child child =
+      test_child_exec_self("concurrent", NULL, &(struct test_child_options){.environment = environment});
+  if (system_uffd_refused(&child)) TEST_SKIP("%s", child.err);
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
+static int child_one_stop(int argc, char **argv) {
+  (void)argc, (void)argv;
+  make_list((void *)2000);
+  for (int i = 0; i < 3; i++) gc_collect();
+  struct runtime_metrics m = system_metrics();
+  TEST_REQUIRE(m.num_gc >= 3 && m.num_concurrent_gc == 0);
+  TEST_REQUIRE(m.dirty_rounds == 0 && m.dirty_pages == 0 && m.dirty_pages_stopped == 0 && m.arm_total_ns == 0);
+  uint64_t longest = 0;
+  for (uint32_t i = 0; i < m.num_gc; i++)
+    if (m.pause_ns[i] > longest) longest = m.pause_ns[i];
+  TEST_REQUIRE(m.pause_max_ns == longest);
+  const char *reason = NULL;
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), "none") == 0);
+  TEST_REQUIRE(strcmp(reason, "") == 0, "%s", reason);
+  return 0;
+}
+
+START_TEST(collections_in_one_stop_have_one_pause) {
+  const char *environment[] = {"GCRT_TRACKER=none", "GCRT_STRESS", NULL};
+  struct test_child child =
+      test_child_exec_self("one_stop", NULL, &(struct test_child_options){.environment = environment});
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
+/* The tracker needs descriptors. Nothing is known of earlier collections, so the first one of so many bytes counts as
+ * long. */
+static int child_fallback(int argc, char **argv) {
+  (void)argc;
+  gc_set_percent(-1);
+  make_list((void *)8000);
+  const char *reason = NULL;
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), argv[1]) == 0 && strcmp(reason, "") == 0);
+  TEST_REQUIRE(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, 0}) == 0);
+  for (int i = 0; i < 3; i++) gc_collect();
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), "none") == 0);
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(NULL), "none") == 0);
+  struct runtime_metrics m = system_metrics();
+  TEST_REQUIRE(m.num_gc == 3 && m.num_concurrent_gc == 0);
+  printf("because: %s\n", reason);
+  return 0;
+}
+
+START_TEST(a_fallback_has_a_reason) {
+  const char *environment[] = {"GCRT_TRACKER", "GCRT_STRESS", "GCRT_DEBUG=gctrace=1", NULL};
+  const char *arguments[] = {"auto", NULL};
+  struct test_child child =
+      test_child_exec_self("fallback", arguments, &(struct test_child_options){.environment = environment});
+  test_assert_exited(&child, 0);
+  char reason[128] = "", expected[160];
+  ck_assert_msg(sscanf(child.out, "because: %127[^\n]", reason) == 1, "no reason; %s", test_child_text(&child));
+  /* In the trace it stands once. */
+  snprintf(expected, sizeof expected, " P, none: %s (forced)\n", reason);
+  const char *first = strstr(child.err, expected);
+  ck_assert_msg(first != NULL, "\"%s\" should be in the errors; %s", expected, test_child_text(&child));
+  ck_assert_msg(strstr(first + strlen(expected), ", none") == NULL, "told twice; %s", test_child_text(&child));
+  test_child_free(&child);
+}
+END_TEST
+
+START_TEST(a_tracker_that_was_chosen_has_no_fallback) {
+  const char *environment[] = {"GCRT_TRACKER=uffd", "GCRT_STRESS", "GCRT_DEBUG", NULL};
+  const char *arguments[] = {"uffd", NULL};
+  struct test_child child =
+      test_child_exec_self("fallback", arguments, &(struct test_child_options){.environment = environment});
+  ck_assert_msg(system_uffd_refused(&child), "%s", test_child_text(&child));
+  test_child_free(&child);
+}
+END_TEST
+
+static const struct test_child_entry children[] = {
+    {"concurrent", child_concurrent}, {"one_stop", child_one_stop}, {"fallback", child_fallback}, {NULL, NULL}};
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *balance = test_case(suite, "metrics-balance", 30);
@@ -211,6 +349,11 @@ static Suite *make_suite(void) {
   TCase *pauses = test_case(suite, "metrics-pauses", 20);
   tcase_add_test(pauses, pauses_are_kept_in_circles);
   tcase_add_test(pauses, scans_are_measured);
+  tcase_add_test(pauses, collections_in_one_stop_have_one_pause);
+  TCase *concurrent = test_case(suite, "metrics-concurrent", 60);
+  tcase_add_test(concurrent, concurrent_collections_are_counted);
+  tcase_add_test(concurrent, a_fallback_has_a_reason);
+  tcase_add_test(concurrent, a_tracker_that_was_chosen_has_no_fallback);
   return suite;
 }
-TEST_MAIN(make_suite)
+TEST_MAIN_CHILDREN(make_suite, children)

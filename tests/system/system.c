@@ -131,6 +131,10 @@ const char *system_unbalanced(const struct runtime_metrics *m) {
   if (m->mcache_inuse > m->mcache_sys) return "mcache_inuse <= mcache_sys";
   if (m->total_alloc < m->heap_alloc) return "total_alloc >= heap_alloc";
   if (m->num_forced_gc > m->num_gc) return "num_forced_gc <= num_gc";
+  if (m->num_concurrent_gc > m->num_gc) return "num_concurrent_gc <= num_gc";
+  if (m->dirty_rounds < m->num_concurrent_gc) return "dirty_rounds >= num_concurrent_gc";
+  if (m->pause_max_ns > m->pause_total_ns) return "pause_max_ns <= pause_total_ns";
+  if (m->stopping_total_ns > m->pause_total_ns) return "stopping_total_ns <= pause_total_ns";
   uint64_t mallocs = 0, frees = 0, bytes = 0;
   for (size_t i = 1; i < RUNTIME_METRICS_SIZE_CLASSES; i++) {
     mallocs += m->by_size[i].mallocs;
