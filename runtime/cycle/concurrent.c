@@ -129,10 +129,13 @@ static void scan_written(void *argument, uintptr_t low, uintptr_t high) {
 }
 
 /* Dirty pages, of which the marked objects were scanned again; what they found is grey. */
-static size_t scan_dirty(bool rearm) {
+static size_t scan_dirty(struct gcrt_cycle_report *report, bool rearm) {
   struct round round = {.rearm = rearm};
+  uint64_t begin = gcrt_clock_thread_cpu();
   visit_scannable(scan_written, &round);
-  return round.bytes / gcrt_page_size();
+  size_t pages = round.bytes / gcrt_page_size() + gcrt_tracked_scan_dirty(rearm);
+  report->scan_cpu_ns += gcrt_clock_thread_cpu() - begin;
+  return pages;
 }
 
 static void grey_roots(struct gcrt_cycle_report *report) {
@@ -149,7 +152,8 @@ static void finish(struct gcrt_cycle_report *report) {
   size_t count;
   struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
   size_t untracked = gcrt_tracked_sort(roots, count);
-  size_t pages = scan_dirty(false) + gcrt_tracked_scan_dirty(false);
+  uint64_t scanned_before = report->scan_cpu_ns;
+  size_t pages = scan_dirty(report, false);
   /* If somebody closed the tracker's descriptors, what it said means nothing. */
   if (!gcrt_tracker_intact()) {
     struct round round = {.rearm = false};
@@ -162,7 +166,7 @@ static void finish(struct gcrt_cycle_report *report) {
   gcrt_mark_get_stats(&before);
   gcrt_mark_all(roots, untracked, report->members);
   gcrt_mark_get_stats(&after);
-  report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;
+  report->stop_cpu_ns = after.cpu_ns - before.cpu_ns + report->scan_cpu_ns - scanned_before;
   gcrt_cycle_flip(report, roots, count);
 }
 
@@ -186,7 +190,7 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
 static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
   while (report->rounds < ROUNDS_MOST) {
-    size_t pages = scan_dirty(true) + gcrt_tracked_scan_dirty(true);
+    size_t pages = scan_dirty(report, true);
     gcrt_mark_grey_out(background, false);
     report->rounds++;
     report->pages += pages;

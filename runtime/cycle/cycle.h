@@ -54,7 +54,8 @@ struct gcrt_cycle_report {
   uint64_t mark_ns;     /* from begin to the last stop's end */
   uint64_t sweep_ns;    /* beside the program */
   uint64_t mark_cpu_ns; /* of all markers */
-  uint64_t stop_cpu_ns; /* of them in the last stop */
+  uint64_t scan_cpu_ns; /* of scanning dirty pages, for what marking starts from */
+  uint64_t stop_cpu_ns; /* of both, in the last stop */
   uint64_t arm_ns;
   unsigned rounds;     /* of scanning dirty pages beside the program */
   uint64_t pages;      /* that were dirty in them */

@@ -41,7 +41,7 @@ static void phases(char clock[3][NUMBER], char cpu[3][NUMBER], const struct gcrt
   milliseconds(clock[1], beside);
   milliseconds(clock[2], report->last_pause_ns);
   milliseconds(cpu[0], first);
-  milliseconds(cpu[1], minus(report->mark_cpu_ns, report->stop_cpu_ns));
+  milliseconds(cpu[1], minus(report->mark_cpu_ns + report->scan_cpu_ns, report->stop_cpu_ns));
   milliseconds(cpu[2], report->stop_cpu_ns);
 }
 
