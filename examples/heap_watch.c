@@ -3,8 +3,9 @@
  * Worker threads serve requests at full speed: each parses a request line, looks a key up in a sharded hash table and
  * builds a response; a miss stores a new value of 64 to 4096 bytes. Requests, responses and evicted entries are garbage
  * that nobody frees. The number of entries that the cache may hold rises and falls, so that the live heap does, too.
- * The main thread prints one line every half second. At the end the cache is dropped and free memory goes back to the
- * operating system.
+ * The main thread prints one line every half second: the heap, the collections so far and how many of them marked
+ * beside the program, for how long the last one stopped it (in all its stops) and the longest stop of all. At the end
+ * the cache is dropped and free memory goes back to the operating system.
  *
  * A shard is used with its lock held; everything else a worker touches is its own. */
 #include <gcrt.h>
@@ -173,8 +174,6 @@ struct table {
   bool terminal;
   double start, time;
   uint64_t total_alloc;
-  uint32_t num_gc;
-  double worst_pause;
   unsigned lines, peak_mib;
 };
 
@@ -193,14 +192,10 @@ static void print_line(struct table *table, const char *note) {
   struct runtime_metrics m;
   runtime_metrics_read(&m);
   double time = now(), last = 0;
-  for (uint32_t i = table->num_gc; i < m.num_gc; i++) {
-    double pause = (double)m.pause_ns[i % RUNTIME_METRICS_PAUSES] / 1e6;
-    if (pause > table->worst_pause) table->worst_pause = pause;
-  }
   if (m.num_gc > 0) last = (double)m.pause_ns[(m.num_gc + 255) % RUNTIME_METRICS_PAUSES] / 1e6;
   if (table->lines++ % 20 == 0) {
-    printf("%s   time     heap  next-gc    inuse     idle released      rss     gcs   pause-ms     alloc%s\n"
-           "%s      s      MiB      MiB      MiB      MiB      MiB      MiB    done  last  max     MiB/s%s\n",
+    printf("%s   time     heap  next-gc    inuse     idle released      rss  collections    stop-ms     alloc%s\n"
+           "%s      s      MiB      MiB      MiB      MiB      MiB      MiB  done  beside  last   max     MiB/s%s\n",
            table->terminal ? "\033[1m" : "", table->terminal ? "\033[0m" : "", table->terminal ? "\033[2m" : "",
            table->terminal ? "\033[0m" : "");
   }
@@ -210,15 +205,14 @@ static void print_line(struct table *table, const char *note) {
   } else {
     printf("%8.1f ", mib(m.next_gc));
   }
-  printf("%8.1f %8.1f %8.1f %8.1f %7u %5.1f %4.1f %9.0f", mib(m.heap_inuse), mib(m.heap_idle), mib(m.heap_released),
-         resident() / (1 << 20), m.num_gc, last, table->worst_pause,
+  printf("%8.1f %8.1f %8.1f %8.1f %5u %7u %5.1f %5.1f %9.0f", mib(m.heap_inuse), mib(m.heap_idle), mib(m.heap_released),
+         resident() / (1 << 20), m.num_gc, m.num_concurrent_gc, last, (double)m.pause_max_ns / 1e6,
          mib(m.total_alloc - table->total_alloc) / (time - table->time));
   if (table->terminal && note == NULL) print_bar(table, mib(m.heap_alloc));
   printf("%s%s\n", note != NULL ? "  " : "", note != NULL ? note : "");
   fflush(stdout);
   table->time = time;
   table->total_alloc = m.total_alloc;
-  table->num_gc = m.num_gc;
 }
 
 /* The live set swings between a tenth of the peak and the peak, once in five seconds. */
@@ -269,11 +263,15 @@ static void finish(struct table *table, const struct options *options) {
 
   struct runtime_metrics m;
   runtime_metrics_read(&m);
+  const char *reason;
+  const char *tracker = runtime_metrics_tracker(&reason);
   printf("\n%u threads served %.0f requests a second and allocated %.1f GiB in %u collections;\n"
-         "the longest pause was %.2f ms, and collections took %.1f %% of the processor time.\n"
+         "%u of them marked beside the program (tracker: %s%s%s).\n"
+         "The longest stop took %.2f ms, and collections %.1f %% of the processor time.\n"
          "Resident memory fell from %.1f MiB to %.1f MiB when free memory was given back.\n",
-         options->threads, (double)requests / seconds, mib(m.total_alloc) / 1024, m.num_gc, table->worst_pause,
-         m.gc_cpu_fraction * 100, before / (1 << 20), resident() / (1 << 20));
+         options->threads, (double)requests / seconds, mib(m.total_alloc) / 1024, m.num_gc, m.num_concurrent_gc,
+         tracker, *reason != '\0' ? "; " : "", reason, (double)m.pause_max_ns / 1e6, m.gc_cpu_fraction * 100,
+         before / (1 << 20), resident() / (1 << 20));
 }
 
 static double number(const char *option, const char *text, double low, double high) {
