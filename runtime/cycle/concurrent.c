@@ -215,7 +215,9 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_mark_start_helpers(report->members);
   if (!tracker_ready()) {
     gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
-    return in_stop(gcrt_cycle_mark_stopped, report);
+    if (!in_stop(gcrt_cycle_mark_stopped, report)) return false;
+    gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
+    return true;
   }
   report->concurrent = true;
   report->heap_before = gcrt_load(&gcrt_heap.live);
@@ -236,6 +238,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   preclean(report, background);
   gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
   (void)in_stop(finish, report);
+  gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
   visit_scannable(disarm, NULL);
   gcrt_tracked_disarm();
   report->mark_ns = report->end - begin;

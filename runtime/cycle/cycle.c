@@ -102,7 +102,6 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up. */
 static void complete(struct gcrt_cycle_report *report) {
-  gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
@@ -210,6 +209,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
     gcrt_loader_call(collect_as_requested, &request);
     leave();
     if (request.collected) {
+      gcrt_cycle_phase(GCRT_CYCLE_SWEEP, &request.report);
       complete(&request.report);
       gcrt_signal_restore(&request.signals);
     }

@@ -1,8 +1,8 @@
 /* The cycle: one collection from its start to its end, and when the next one is due.
  *
  * Lock order, for the whole library: the cycle's lock (who holds the loader's only tries for it), the loader's lock,
- * gcrt_world.lock, (the stop), the root set's lock, a slot's central lock, the chunk allocator's lock, a marker's locks.
- * A mutator takes those behind the stop only inside a critical section, so after a stop they are free. */
+ * gcrt_world.lock, (the stop), the root set's lock, a slot's central lock, the chunk allocator's lock, a marker's
+ * locks. A mutator takes those behind the stop only inside a critical section, so after a stop they are free. */
 #ifndef GCRT_CYCLE_CYCLE_H
 #define GCRT_CYCLE_CYCLE_H
 
