@@ -20,6 +20,13 @@ GC_API int gc_set_percent(int percent);
 /* Collects, then gives all free memory of the heap back to the operating system before it returns. */
 GC_API void gc_free_os_memory(void);
 
+/* With GCRT_TRACKER=explicit, after every store of a pointer into memory of the heap, the first one into a new object
+ * included: `object` is the address that was written, or the start of an object of which anything was. A large object
+ * that is written in one place is best told by that place. Without a call the object that the pointer leads to may be
+ * reclaimed. It is for language runtimes that know their stores; with any other tracker it does nothing, and in no case
+ * much. NULL and addresses that are not the heap's are passed over. Async-signal-safe. */
+GC_API void gc_write_barrier(void *object);
+
 /* Keeps what p points to alive up to this call: for an object whose only pointer is disguised. It does nothing. */
 GC_API void gc_keep_alive(const void *p);
 

@@ -8,6 +8,7 @@
 #include "api/api.h"
 
 #include <gcrt/alloc.h>
+#include <gcrt/collect.h>
 
 #include "base/options.h"
 #include "base/report.h"
@@ -193,6 +194,7 @@ GCRT_EXPORT void *gc_realloc(void *p, size_t size) {
   void *moved = allocate_kind(size, kind);
   if (!moved) return NULL;
   memcpy(moved, p, gcrt_min(size, usable));
+  gc_write_barrier(moved);
   gc_free(p);
   return moved;
 }

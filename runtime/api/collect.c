@@ -2,9 +2,11 @@
 #include <gcrt/collect.h>
 
 #include "api/api.h"
+#include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
 #include "heap/heap.h"
+#include "sys/cards.h"
 
 GCRT_EXPORT void gc_collect(void) {
   if (!gcrt_mutator()) gcrt_fatal("gc_collect: no memory to make the calling thread known");
@@ -22,6 +24,22 @@ GCRT_EXPORT void gc_free_os_memory(void) {
   gcrt_gate_enter(thread);
   gcrt_pages_release();
   gcrt_gate_exit(thread);
+}
+
+/* While nothing is marked beside the program there is nothing to tell: a marking that begins later finds the store. */
+GCRT_EXPORT void gc_write_barrier(void *object) {
+  if (GCRT_LIKELY(!gcrt_load(&gcrt_heap.marking)) || gcrt_options.tracker != GCRT_CHOOSE_explicit) return;
+  struct gcrt_place place;
+  uintptr_t address = (uintptr_t)object;
+  if (!gcrt_find_cell(address, &place)) return;
+  uintptr_t start = gcrt_place_start(&place);
+  size_t size = gcrt_place_size(&place);
+  bool one_place = size > GCRT_CARD_BYTES && address != start;
+  if (one_place) {
+    gcrt_cards_write(address, address + 1);
+  } else {
+    gcrt_cards_write(start, start + size);
+  }
 }
 
 GCRT_EXPORT void gc_keep_alive(const void *p) { __asm__ volatile("" : : "r"(p) : "memory"); }

@@ -45,8 +45,15 @@ static struct {
   char reason[96];      /* of REFUSED, which does not end */
 } tracker;
 
+const struct gcrt_tracker *gcrt_concurrent_tracker = &gcrt_uffd_tracker;
+
+/* Whether every collection is to be concurrent. */
+static bool asked_for(void) {
+  return gcrt_options.tracker == GCRT_CHOOSE_uffd || gcrt_options.tracker == GCRT_CHOOSE_explicit;
+}
+
 static void refuse(void) {
-  if (gcrt_options.tracker == GCRT_CHOOSE_uffd) gcrt_fatal("GCRT_TRACKER=uffd: %s", tracker.reason);
+  if (asked_for()) gcrt_fatal("GCRT_TRACKER=%s: %s", gcrt_tracker_names[gcrt_options.tracker], tracker.reason);
   gcrt_store_release(&tracker.state, REFUSED);
 }
 
@@ -55,10 +62,10 @@ static bool tracker_works(void) {
   /* Before there are descriptors, so that a child of a fork closes them. */
   gcrt_store(&tracker.state, TRYING);
   uintptr_t end = gcrt_heap.base + gcrt_heap.reserved;
-  if (!gcrt_tracker_start(tracker.reason, sizeof tracker.reason)) {
+  if (!gcrt_concurrent_tracker->start(tracker.reason, sizeof tracker.reason)) {
     refuse();
-  } else if (!gcrt_tracker_add(gcrt_heap.base, end)) {
-    gcrt_format(tracker.reason, sizeof tracker.reason, "userfaultfd does not take the heap");
+  } else if (!gcrt_concurrent_tracker->add(gcrt_heap.base, end)) {
+    gcrt_format(tracker.reason, sizeof tracker.reason, "it does not take the heap");
     refuse();
   } else {
     gcrt_store(&tracker.state, WORKS);
@@ -67,12 +74,13 @@ static bool tracker_works(void) {
 }
 
 void gcrt_concurrent_init(void) {
-  if (gcrt_options.tracker == GCRT_CHOOSE_uffd) (void)tracker_works();
+  if (gcrt_options.tracker == GCRT_CHOOSE_explicit) gcrt_concurrent_tracker = &gcrt_cards_tracker;
+  if (asked_for()) (void)tracker_works();
 }
 
 bool gcrt_concurrent_suits(void) {
   if (gcrt_options.tracker == GCRT_CHOOSE_none || gcrt_load_acquire(&tracker.state) == REFUSED) return false;
-  if (gcrt_options.tracker == GCRT_CHOOSE_uffd) return true;
+  if (asked_for()) return true;
   uint64_t stop = gcrt_pacer_stop_estimate();
   bool was = gcrt_load(&tracker.concurrent) != 0;
   bool suits = stop > (was ? LONG_STOP_NS / 2 : LONG_STOP_NS);
@@ -84,7 +92,8 @@ const char *gcrt_cycle_tracker(const char **reason) {
   size_t state = gcrt_load_acquire(&tracker.state);
   *reason = state == REFUSED ? tracker.reason : "";
   if (state == UNKNOWN || state == TRYING) return gcrt_tracker_names[gcrt_options.tracker];
-  return gcrt_tracker_names[state == WORKS ? GCRT_CHOOSE_uffd : GCRT_CHOOSE_none];
+  if (state == REFUSED) return gcrt_tracker_names[GCRT_CHOOSE_none];
+  return gcrt_tracker_names[asked_for() ? gcrt_options.tracker : GCRT_CHOOSE_uffd];
 }
 
 /* Visits every run of chunks that hold scannable objects. */
@@ -104,12 +113,12 @@ static void visit_scannable(void (*visit)(void *argument, uintptr_t low, uintptr
 /* A refusal leaves pages unarmed, and these count as dirty. */
 static void arm(void *unused, uintptr_t low, uintptr_t high) {
   (void)unused;
-  (void)gcrt_tracker_arm(low, high);
+  (void)gcrt_concurrent_tracker->arm(low, high);
 }
 
 static void disarm(void *unused, uintptr_t low, uintptr_t high) {
   (void)unused;
-  (void)gcrt_tracker_disarm(low, high);
+  (void)gcrt_concurrent_tracker->disarm(low, high);
 }
 
 struct round {
@@ -125,7 +134,7 @@ static void scan_again(void *argument, uintptr_t low, uintptr_t high) {
 
 static void scan_written(void *argument, uintptr_t low, uintptr_t high) {
   struct round *round = argument;
-  if (!gcrt_tracker_written(low, high, round->rearm, scan_again, round)) scan_again(round, low, high);
+  if (!gcrt_concurrent_tracker->written(low, high, round->rearm, scan_again, round)) scan_again(round, low, high);
 }
 
 /* Dirty pages, of which the marked objects were scanned again; what they found is grey. */
@@ -155,7 +164,7 @@ static void finish(struct gcrt_cycle_report *report) {
   uint64_t scanned_before = report->scan_cpu_ns;
   size_t pages = scan_dirty(report, false);
   /* If somebody closed the tracker's descriptors, what it said means nothing. */
-  if (!gcrt_tracker_intact()) {
+  if (!gcrt_concurrent_tracker->intact()) {
     struct round round = {.rearm = false};
     visit_scannable(scan_again, &round);
     pages = round.bytes / gcrt_page_size();
@@ -205,7 +214,7 @@ static unsigned background_members(void) { return (unsigned)gcrt_max(1, (gcrt_ma
 
 static bool tracker_ready(void) {
   if (!tracker_works()) return false;
-  if (gcrt_tracker_check(tracker.reason, sizeof tracker.reason)) return true;
+  if (gcrt_concurrent_tracker->check(tracker.reason, sizeof tracker.reason)) return true;
   refuse();
   return false;
 }
@@ -250,6 +259,6 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
 void gcrt_concurrent_after_fork(void) {
   size_t state = gcrt_load(&tracker.state);
   if (state == UNKNOWN || state == REFUSED) return;
-  gcrt_tracker_after_fork();
+  gcrt_concurrent_tracker->after_fork();
   gcrt_store(&tracker.state, UNKNOWN);
 }

@@ -3,6 +3,7 @@
 #define GCRT_CYCLE_PHASES_H
 
 #include "cycle/cycle.h"
+#include "sys/tracker.h"
 #include "world/roots.h"
 
 GCRT_INLINE void gcrt_cycle_phase(enum gcrt_cycle_phase phase, const struct gcrt_cycle_report *report) {
@@ -25,6 +26,7 @@ void gcrt_cycle_sweep(struct gcrt_cycle_report *report);
 unsigned gcrt_cycle_members(uint64_t bytes);
 
 /* concurrent.c: a collection whose marking runs beside the program. */
+extern const struct gcrt_tracker *gcrt_concurrent_tracker;
 /* Whether this collection is one. Opens the tracker when it is first wanted. */
 bool gcrt_concurrent_suits(void);
 /* From arming to the flip, on a thread of the library's, under the cycle's lock. False: no memory for it. */

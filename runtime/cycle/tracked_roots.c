@@ -39,6 +39,8 @@ static bool in_heap(struct gcrt_range range) {
 }
 
 static bool worthwhile(const struct gcrt_root *root) {
+  /* The program does not say what it writes into its variables. */
+  if (gcrt_concurrent_tracker == &gcrt_cards_tracker) return false;
   if (root->kind != GCRT_ROOT_DATA && root->kind != GCRT_ROOT_ADDED) return false;
   return root->range.end - root->range.start >= BYTES_LEAST && !in_heap(root->range);
 }
@@ -113,8 +115,8 @@ static void with_locks(void (*step)(struct step *), struct step *argument) {
 
 static void arm(struct step *step) {
   struct tracked *range = step->range;
-  step->done = range->low < range->high && gcrt_tracker_add(range->low, range->high) &&
-               gcrt_tracker_arm(range->low, range->high);
+  step->done = range->low < range->high && gcrt_concurrent_tracker->add(range->low, range->high) &&
+               gcrt_concurrent_tracker->arm(range->low, range->high);
 }
 
 static void scan_slice(struct step *step) {
@@ -151,7 +153,7 @@ static void scan_again(void *argument, uintptr_t low, uintptr_t high) {
 
 static void scan_written(struct step *step) {
   const struct tracked *range = step->range;
-  if (!gcrt_tracker_written(range->low, range->high, step->rearm, scan_again, step)) {
+  if (!gcrt_concurrent_tracker->written(range->low, range->high, step->rearm, scan_again, step)) {
     scan_again(step, range->low, range->high);
   }
 }
@@ -182,7 +184,7 @@ size_t gcrt_tracked_scan_dirty(bool rearm) {
   return bytes / gcrt_page_size();
 }
 
-static void disarm(struct step *step) { (void)gcrt_tracker_disarm(step->range->low, step->range->high); }
+static void disarm(struct step *step) { (void)gcrt_concurrent_tracker->disarm(step->range->low, step->range->high); }
 static void disarm_in_loader(void *argument) { with_locks(disarm, argument); }
 
 void gcrt_tracked_disarm(void) {

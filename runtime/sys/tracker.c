@@ -524,3 +524,8 @@ void gcrt_tracker_get_stats(struct gcrt_tracker_stats *stats) {
       .ranges = tracker.count,
   };
 }
+
+const struct gcrt_tracker gcrt_uffd_tracker = {
+    gcrt_tracker_start, gcrt_tracker_add,     gcrt_tracker_check,  gcrt_tracker_intact,
+    gcrt_tracker_arm,   gcrt_tracker_written, gcrt_tracker_disarm, gcrt_tracker_after_fork,
+};

@@ -18,6 +18,21 @@
 
 enum gcrt_tracker_kind { GCRT_TRACKER_NONE, GCRT_TRACKER_UFFD };
 
+/* What the collector asks of a tracker, whichever it is; the functions below say what each does. */
+struct gcrt_tracker {
+  bool (*start)(char *reason, size_t size);
+  bool (*add)(uintptr_t start, uintptr_t end);
+  bool (*check)(char *reason, size_t size);
+  bool (*intact)(void);
+  bool (*arm)(uintptr_t start, uintptr_t end);
+  bool (*written)(uintptr_t start, uintptr_t end, bool rearm,
+                  void (*found)(void *argument, uintptr_t low, uintptr_t high), void *argument);
+  bool (*disarm)(uintptr_t start, uintptr_t end);
+  void (*after_fork)(void);
+};
+extern const struct gcrt_tracker gcrt_uffd_tracker;  /* tracker.c: the functions below */
+extern const struct gcrt_tracker gcrt_cards_tracker; /* cards.c: the program says what it writes */
+
 /* Probes for the tracker and opens it; nothing to do if it is open. False: it does not work here; writes a short reason
  * ("userfaultfd: Operation not permitted") into reason. */
 bool gcrt_tracker_start(char *reason, size_t size);
