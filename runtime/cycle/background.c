@@ -5,12 +5,16 @@
  * blocks every signal and is no mutator. Thread-safe, not async-signal-safe. */
 #include "base/bits.h"
 #include "cycle/phases.h"
+#include "sys/clock.h"
 #include "sys/lock.h"
 #include "sys/proc.h"
 #include "world/park.h"
 
+/* Starting a thread takes less than a millisecond, unless it waits for what the waiting thread holds. */
+enum { START_PATIENCE_NS = 50000000 };
+
 static struct {
-  struct gcrt_lock starting; /* nobody waits for it */
+  struct gcrt_lock starting; /* nobody waits for it long: who starts the thread may wait for who wants it */
   gcrt_word started;
   gcrt_word reasons;    /* a bit for each enum gcrt_cycle_reason that is asked for */
   gcrt_word generation; /* of the thread that serves; another one ends */
@@ -30,14 +34,25 @@ static void serve(void *argument) {
   }
 }
 
+/* Another thread is starting it. */
+static bool wait_for_start(void) {
+  GCRT_PARK_SCOPE(park);
+  uint64_t begin = gcrt_clock_monotonic();
+  while (!gcrt_load_acquire(&background.started) && gcrt_clock_monotonic() - begin < START_PATIENCE_NS) {
+    gcrt_futex_wait(&background.started, 0, START_PATIENCE_NS / 50);
+  }
+  return gcrt_load_acquire(&background.started) != 0;
+}
+
 bool gcrt_background_start(void) {
   if (gcrt_load_acquire(&background.started)) return true;
-  if (!gcrt_lock_try(&background.starting)) return false;
+  if (!gcrt_lock_try(&background.starting)) return wait_for_start();
   bool started = gcrt_load(&background.started) != 0;
   if (!started) {
     GCRT_PARK_SCOPE(park);
     started = gcrt_thread_start(serve, (void *)gcrt_load(&background.generation), "gcrt-cycle");
     gcrt_store_release(&background.started, started);
+    gcrt_futex_wake(&background.started, INT32_MAX);
   }
   gcrt_unlock(&background.starting);
   return started;
