@@ -16,14 +16,15 @@
 
 typedef volatile AO_t gcrt_word;
 typedef volatile unsigned char gcrt_byte;
+typedef volatile unsigned gcrt_half; /* 32 bits */
 
 static inline size_t gcrt_load(const gcrt_word *p) { return AO_load(p); }
 static inline size_t gcrt_load_acquire(const gcrt_word *p) { return AO_load_acquire(p); }
 static inline void gcrt_store(gcrt_word *p, size_t v) { AO_store(p, v); }
 static inline void gcrt_store_release(gcrt_word *p, size_t v) { AO_store_release(p, v); }
+static inline unsigned gcrt_load_half_acquire(const gcrt_half *p) { return AO_int_load_acquire(p); }
+static inline void gcrt_store_half_release(gcrt_half *p, unsigned v) { AO_int_store_release(p, v); }
 static inline void gcrt_fence(void) { AO_nop_full(); }
-/* Loads before it are made before loads after it. */
-static inline void gcrt_acquire_fence(void) { AO_nop_read(); }
 /* Stores before it are seen before stores after it. */
 static inline void gcrt_release_fence(void) { AO_nop_write(); }
 

@@ -33,8 +33,7 @@ static void publish(struct gcrt_chunk *chunk, const struct gcrt_chunk *entry) {
   chunk->cell = entry->cell;
   chunk->flags = entry->flags;
   chunk->class = entry->class;
-  gcrt_release_fence();
-  chunk->cells = entry->cells;
+  gcrt_store_half_release(&chunk->cells, entry->cells);
 }
 
 /* Enters a span into the tables; `size` is that of a large object. The entries are complete before any address of the
