@@ -102,6 +102,8 @@ void busy_check(void) {
   }
 }
 
+unsigned busy_collections(void) { return __atomic_load_n(&collected, __ATOMIC_ACQUIRE); }
+
 void busy_wait(unsigned collections) {
   unsigned first = __atomic_load_n(&collected, __ATOMIC_ACQUIRE);
   while (__atomic_load_n(&collected, __ATOMIC_ACQUIRE) - first < collections) sched_yield();

@@ -26,6 +26,9 @@ void busy_start(size_t mebibytes);
 /* Aborts unless the whole heap is there and holds what it held. Also in a forked child. */
 void busy_check(void);
 
+/* Collections that have ended. */
+unsigned busy_collections(void);
+
 /* Waits until so many more collections have ended. */
 void busy_wait(unsigned collections);
 

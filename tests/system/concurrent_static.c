@@ -1,38 +1,41 @@
-/* A static array that is much larger than the heap, with the only pointer to something in it, always at another place,
+/* A static array that is much larger than the heap, with the only pointers to objects in it, always at other places,
  * while the heap is marked. A program of its own, as the array is a root of every collection. */
 #include "busy.h"
 
 #include <stdlib.h>
 
-enum { HUGE_WORDS = SYSTEM_SANITIZED ? 1 << 20 : 16 << 20, MOVES = 20000 };
+enum { HUGE_WORDS = SYSTEM_SANITIZED ? 1 << 20 : 16 << 20, OBJECTS = 200, COLLECTIONS = 12 };
 static void *huge[HUGE_WORDS];
 
-static SYSTEM_NOINLINE void put_there(uint64_t at) {
+static SYSTEM_NOINLINE void put_there(uint64_t at, uint64_t id) {
   uint64_t *object = gc_alloc(1000);
-  TEST_REQUIRE(object != NULL);
-  test_pattern_write(object, 1000, at);
+  TEST_REQUIRE(object != NULL && huge[at] == NULL);
+  test_pattern_write(object, 1000, id);
   *(void *volatile *)&huge[at] = object;
 }
 
-static SYSTEM_NOINLINE void move(uint64_t from, uint64_t to) {
+static SYSTEM_NOINLINE void move(uint64_t from, uint64_t to, uint64_t id) {
   void *p = *(void *volatile *)&huge[from];
   *(void *volatile *)&huge[from] = NULL;
+  TEST_REQUIRE(gc_base(p) == p && test_pattern_bad(p, 1000, id) == 1000, "object %llu was lost at %p",
+               (unsigned long long)id, p);
   *(void *volatile *)&huge[to] = p;
 }
 
 static int child_huge_array(int argc, char **argv) {
   (void)argc, (void)argv;
+  static uint64_t at[OBJECTS];
+  struct test_random r = test_random_stream(1);
   busy_start(64);
-  uint64_t at = 0;
-  put_there(at);
-  for (uint64_t i = 0; i < MOVES; i++) {
-    uint64_t to = (at + 1 + i * 7919) % HUGE_WORDS;
-    if (to == at) continue;
-    move(at, to);
-    at = to;
-    if (i % (MOVES / 5) == 0) busy_wait(1);
+  for (uint64_t id = 0; id < OBJECTS; id++) put_there(at[id] = id * (HUGE_WORDS / OBJECTS), id);
+  for (unsigned last = busy_collections() + COLLECTIONS; busy_collections() < last;) {
+    uint64_t id = test_random_below(&r, OBJECTS), to = test_random_below(&r, HUGE_WORDS);
+    if (huge[to]) continue;
+    move(at[id], to, id);
+    at[id] = to;
+    /* What was lost is handed out again. */
+    TEST_REQUIRE(gc_alloc(1000) != NULL);
   }
-  TEST_REQUIRE(gc_base(huge[at]) == huge[at] && test_pattern_bad(huge[at], 1000, 0) == 1000);
   busy_stop();
   return 0;
 }
