@@ -18,8 +18,11 @@ static size_t pattern_size(uint64_t size) {
   return room < PATTERN_MOST ? room : PATTERN_MOST;
 }
 
-void *token_new(struct test_random *r, uint64_t id) {
-  size_t size = torture_size(r, sizeof(struct token) + 8);
+_Static_assert(TOKEN_SIZE_LEAST == sizeof(struct token) + 8, "room for a word of the pattern");
+
+void *token_new(struct test_random *r, uint64_t id) { return token_new_sized(torture_size(r, TOKEN_SIZE_LEAST), id); }
+
+void *token_new_sized(size_t size, uint64_t id) {
   struct token *t = gc_alloc(size);
   TEST_REQUIRE(t != NULL);
   t->id = id | 1ull << 63;
@@ -28,6 +31,14 @@ void *token_new(struct test_random *r, uint64_t id) {
   TEST_REQUIRE(t->companion != NULL);
   *t->companion = ~t->id;
   test_pattern_write(t->pattern, pattern_size(size), id);
+  return t;
+}
+
+void *token_resize(void *token, size_t size) {
+  struct token *t = gc_realloc(token, size);
+  TEST_REQUIRE(t != NULL);
+  t->size = size;
+  test_pattern_write(t->pattern, pattern_size(size), t->id & ~(1ull << 63));
   return t;
 }
 

@@ -22,6 +22,13 @@ enum { PLACE_SLOTS = 6, TOKENS = 40, TOKEN_THREADS = 4 };
 
 /* Made and checked without knowing where it is kept. Every token has a companion that it alone points to. */
 void *token_new(struct test_random *r, uint64_t id);
+void *token_new_sized(size_t size, uint64_t id);
+
+/* The same token with another size, at another address or the same one. */
+void *token_resize(void *token, size_t size);
+
+/* The least size of a token. */
+enum { TOKEN_SIZE_LEAST = 32 };
 
 /* Aborts unless p points into the whole token `id`; returns its start. */
 void *token_check(void *p, uint64_t id, const char *where);
@@ -40,5 +47,8 @@ const char *place_name(enum place_kind kind);
 /* Puts p into an empty slot; takes what is there out, and leaves NULL. */
 void place_put(enum place_kind kind, unsigned slot, void *p);
 void *place_take(enum place_kind kind, unsigned slot);
+
+/* The calling thread's slot itself; NULL if the kind has no address of its own. */
+void *volatile *place_slot(enum place_kind kind, unsigned slot);
 
 #endif

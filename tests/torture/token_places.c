@@ -143,7 +143,7 @@ void places_close(void) {
   if (place_usable(PLACE_COROUTINE)) coroutine_close();
 }
 
-static void *volatile *slot_of(enum place_kind kind, unsigned slot) {
+void *volatile *place_slot(enum place_kind kind, unsigned slot) {
   switch (kind) {
   case PLACE_HEAP:
     return &heap_slots[self][slot];
@@ -170,7 +170,7 @@ void place_put(enum place_kind kind, unsigned slot, void *p) {
   else if (kind == PLACE_COROUTINE)
     coroutine_pass(p, slot, true, false);
   else
-    *slot_of(kind, slot) = p;
+    *place_slot(kind, slot) = p;
 }
 
 void *place_take(enum place_kind kind, unsigned slot) {
@@ -180,7 +180,7 @@ void *place_take(enum place_kind kind, unsigned slot) {
     return p;
   }
   if (kind == PLACE_COROUTINE) return coroutine_pass(NULL, slot, false, false);
-  void *volatile *at = slot_of(kind, slot);
+  void *volatile *at = place_slot(kind, slot);
   void *p = *at;
   *at = NULL;
   return p;
