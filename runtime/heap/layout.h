@@ -61,10 +61,10 @@ GCRT_INLINE enum gcrt_kind gcrt_slot_kind(unsigned slot) { return (enum gcrt_kin
 GCRT_INLINE bool gcrt_slot_tight(unsigned slot) { return slot % 2 != 0; }
 
 struct gcrt_chunk {
-  uint32_t first; /* index of the span's first chunk */
-  uint32_t magic; /* ceil(2^31 / (cell / 16)), 0 for a large object: (offset / 16 * magic) >> 31 is the cell's index */
+  uint32_t first;  /* index of the span's first chunk */
+  uint32_t magic;  /* ceil(2^31 / (cell / 16)), 0 for a large object: (offset / 16 * magic) >> 31 is the cell's index */
   gcrt_half cells; /* cells of the span, 0: free. Written last and read first (gcrt_chunk_cells) */
-  uint16_t cell;    /* bytes of a cell, 0 for a large object */
+  uint16_t cell;   /* bytes of a cell, 0 for a large object */
   uint8_t flags;
   uint8_t class;
 };
@@ -141,9 +141,7 @@ extern struct gcrt_heap gcrt_heap;
 
 /* The count that makes the rest of the entry valid: what is read of it after this belongs to the same span, as a span
  * does not end while others may look addresses up that they do not hold. */
-GCRT_INLINE uint32_t gcrt_chunk_cells(const struct gcrt_chunk *chunk) {
-  return gcrt_load_half_acquire(&chunk->cells);
-}
+GCRT_INLINE uint32_t gcrt_chunk_cells(const struct gcrt_chunk *chunk) { return gcrt_load_half_acquire(&chunk->cells); }
 
 GCRT_INLINE uintptr_t gcrt_chunk_address(size_t index) { return gcrt_heap.base + (index << GCRT_CHUNK_SHIFT); }
 GCRT_INLINE size_t gcrt_chunk_index(uintptr_t address) { return (address - gcrt_heap.base) >> GCRT_CHUNK_SHIFT; }

@@ -205,8 +205,11 @@ static bool open_uffd(char *reason, size_t size) {
     tracker.uffd = -1;
     return fail(reason, size, "userfaultfd without asynchronous write protection", error);
   }
-  GCRT_CHECK(identify(tracker.uffd, &tracker.uffd_is));
-  return true;
+  /* Another thread may be closing every descriptor. */
+  if (identify(tracker.uffd, &tracker.uffd_is)) return true;
+  int error = errno;
+  tracker.uffd = -1;
+  return fail(reason, size, "userfaultfd", error);
 }
 
 static bool open_pagemap(char *reason, size_t size) {
