@@ -74,6 +74,11 @@ static bool tracker_works(void) {
 }
 
 void gcrt_concurrent_init(void) {
+  if (GCRT_TSAN_BUILD) {
+    gcrt_format(tracker.reason, sizeof tracker.reason, "ThreadSanitizer does not know the library's own threads");
+    refuse();
+    return;
+  }
   if (gcrt_options.tracker == GCRT_CHOOSE_explicit) gcrt_concurrent_tracker = &gcrt_cards_tracker;
   if (asked_for()) (void)tracker_works();
 }

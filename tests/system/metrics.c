@@ -9,6 +9,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+/* Where ThreadSanitizer watches, all collections are one stop. */
+#if defined(__SANITIZE_THREAD__)
+#define SKIP_WITHOUT_BACKGROUND() TEST_SKIP("ThreadSanitizer does not know the library's own threads")
+#else
+#define SKIP_WITHOUT_BACKGROUND() (void)0
+#endif
+
 START_TEST(null_is_einval) {
   struct runtime_metrics *volatile nothing = NULL;
   errno = 0;
@@ -254,6 +261,7 @@ static int child_concurrent(int argc, char **argv) {
 }
 
 START_TEST(concurrent_collections_are_counted) {
+  SKIP_WITHOUT_BACKGROUND();
   const char *environment[] = {"GCRT_TRACKER=uffd", "GCRT_STRESS", "GCRT_DEBUG", NULL};
   struct test_child child =
       test_child_exec_self("concurrent", NULL, &(struct test_child_options){.environment = environment});
@@ -281,6 +289,7 @@ static int child_one_stop(int argc, char **argv) {
 }
 
 START_TEST(collections_in_one_stop_have_one_pause) {
+  SKIP_WITHOUT_BACKGROUND();
   const char *environment[] = {"GCRT_TRACKER=none", "GCRT_STRESS", NULL};
   struct test_child child =
       test_child_exec_self("one_stop", NULL, &(struct test_child_options){.environment = environment});
@@ -309,6 +318,7 @@ static int child_fallback(int argc, char **argv) {
 }
 
 START_TEST(a_fallback_has_a_reason) {
+  SKIP_WITHOUT_BACKGROUND();
   const char *environment[] = {"GCRT_TRACKER", "GCRT_STRESS", "GCRT_DEBUG=gctrace=1", NULL};
   const char *arguments[] = {"auto", NULL};
   struct test_child child =
@@ -326,6 +336,7 @@ START_TEST(a_fallback_has_a_reason) {
 END_TEST
 
 START_TEST(a_tracker_that_was_chosen_has_no_fallback) {
+  SKIP_WITHOUT_BACKGROUND();
   const char *environment[] = {"GCRT_TRACKER=uffd", "GCRT_STRESS", "GCRT_DEBUG", NULL};
   const char *arguments[] = {"uffd", NULL};
   struct test_child child =
