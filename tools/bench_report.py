@@ -262,6 +262,8 @@ def markdown(options, results, rows, machine, judged):
                 f"{RUNS_FOR_A_VERDICT} runs.", ""]
     elif options.only:
         out += [f"Only the cases that match `{options.only}`.", ""]
+    elif options.without:
+        out += [f"Without the cases that match `{options.without}`.", ""]
     if results.failures:
         out += ["**Failures**", ""] + [f"- {failure}" for failure in results.failures] + [""]
     if any(row.panel in PANELS for row in rows):
@@ -329,6 +331,7 @@ def parse_options():
                         help="runs of each program; the figures are medians (default 5, quick 1)")
     parser.add_argument("--only", metavar="NAME",
                         help="only cases whose name contains NAME, as `garbage 32` or `latency`")
+    parser.add_argument("--without", metavar="NAME", help="leaves out the cases whose name contains NAME")
     parser.add_argument("--quick", action="store_true",
                         help="tiny sizes, for the checksums: the times mean nothing and are not judged")
     parser.add_argument("--huge", action="store_true",
@@ -353,6 +356,7 @@ def parse_options():
                      f"{available_memory() / 2**30:.1f}")
     suite = list(all_cases(options.quick, options.huge))
     cases = [case for case in suite if not options.only or options.only in case.name]
+    cases = [case for case in cases if not options.without or options.without not in case.name]
     if not cases:
         names = "\n  ".join(case.name for case in suite)
         parser.error(f"--only: no case's name contains {options.only!r}; there are:\n  {names}")
