@@ -214,8 +214,12 @@ static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   }
 }
 
-/* Markers beside the program: a quarter of the processors, this thread included. */
-static unsigned background_members(void) { return (unsigned)gcrt_max(1, (gcrt_mark_members() + 2) / 4); }
+/* Markers beside the program: a quarter of the processors, this thread included, and one for the thread that waits, if
+ * one asked for the collection. */
+static unsigned background_members(enum gcrt_cycle_reason reason) {
+  size_t quarter = gcrt_max(1, (gcrt_mark_members() + 2) / 4);
+  return (unsigned)gcrt_min(gcrt_mark_members(), quarter + (reason != GCRT_CYCLE_GOAL));
+}
 
 static bool tracker_ready(void) {
   if (!tracker_works()) return false;
@@ -245,7 +249,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_cycle_phase(GCRT_CYCLE_ROOTS, report);
   if (!in_stop(grey_roots, report)) return false;
   gcrt_cycle_phase(GCRT_CYCLE_MARK, report);
-  unsigned background = background_members();
+  unsigned background = background_members(report->reason);
   gcrt_mark_grey_out(background, true);
   gcrt_tracked_scan(background);
   gcrt_cycle_phase(GCRT_CYCLE_PRECLEAN, report);

@@ -176,22 +176,22 @@ static bool wait_for_background(const struct request *request) {
   }
 }
 
-static bool assist(void) {
+/* Takes part in what the collection that runs is doing. A thread that has reached the limit and finds nothing to take
+ * part in has outrun the collection, and waits: whoever runs it may not even be scheduled. */
+static void assist(size_t ended) {
   gcrt_gate_enter(gcrt_self);
-  bool helped = gcrt_load(&gcrt_heap.marking) && gcrt_mark_assist();
+  bool helped = gcrt_load(&gcrt_heap.marking) ? gcrt_mark_assist() : gcrt_heap_sweep_some();
   gcrt_gate_exit(gcrt_self);
-  return helped;
+  if (!helped && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
 }
 
-/* A thread that reached the trigger goes on; one that reached the goal while objects are marked takes part; one that
- * reached the limit has outrun the collection, and waits if there is nothing to take part in. */
+/* A thread that reached the trigger goes on. */
 static bool collect_in_background(const struct request *request) {
   size_t ended = gcrt_load_acquire(&cycle.ended);
   bool running = gcrt_load(&gcrt_heap.marking) != 0;
   if (!running || request->reason != GCRT_CYCLE_GOAL) gcrt_background_request(request->reason);
   if (request->reason != GCRT_CYCLE_GOAL) return wait_for_background(request);
-  bool helped = running && assist();
-  if (!helped && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
+  assist(ended);
   return false;
 }
 
@@ -214,7 +214,10 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
       gcrt_signal_restore(&request.signals);
     }
     if (!request.busy) return request.collected;
-    if (reason == GCRT_CYCLE_GOAL) return false;
+    if (reason == GCRT_CYCLE_GOAL) {
+      assist(ended);
+      return false;
+    }
     wait_for_end(ended, OUTRUN_WAIT_NS);
   }
 }

@@ -6,7 +6,7 @@
  * reached. One that marks beside the program starts earlier, by the runway: what the program allocated during the last
  * one's marking, and a quarter more; by half of the way if there was none. A program that reaches the goal before
  * marking has ended takes part in it; a quarter above the goal it is slowed down. While a sweep is under way nothing is
- * due: what it frees is not known. Before the first collection live is 0.
+ * due, as what it frees is not known; at the limit threads take part in it. Before the first collection live is 0.
  *
  * Thread-safe without a lock: goal and trigger are computed from what they depend on by whoever changed some of it, and
  * once more if it changed meanwhile; of two that race, the later reads what both have written. */
@@ -37,7 +37,8 @@ static uint64_t goal_of(uint64_t live, int64_t percent) {
 static uint64_t limit_of(uint64_t goal) { return goal > UINT64_MAX - goal / 4 ? UINT64_MAX : goal + goal / 4; }
 
 static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
-  if (phase == GCRT_PACE_SWEEP || goal == UINT64_MAX) return UINT64_MAX;
+  if (goal == UINT64_MAX) return UINT64_MAX;
+  if (phase == GCRT_PACE_SWEEP) return limit_of(goal);
   if (phase == GCRT_PACE_MARK) return goal;
   uint64_t room = goal > live ? goal - live : 0;
   return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
@@ -106,13 +107,15 @@ void gcrt_pacer_swept(uint64_t live) {
   publish();
 }
 
-/* Half of what there is when the goal is reached is alive at 100 %; that is as good a guess as any. */
+/* As long as the last one, or twice as long if the heap has grown past what it would be with half of it alive. A heap
+ * of garbage has little alive whatever its size. Before the first one nothing is known but the size. */
 uint64_t gcrt_pacer_stop_estimate(void) {
   uint64_t marked = gcrt_load(&pacer.marked);
-  uint64_t live = gcrt_load(&gcrt_heap.live) / 2;
+  uint64_t half = gcrt_load(&gcrt_heap.live) / 2;
   uint64_t ns = gcrt_load(&pacer.mark_ns);
-  if (marked == 0 || ns == 0) return live / 8;
-  return live > marked ? (uint64_t)((double)ns * ((double)live / (double)marked)) : ns;
+  if (ns == 0) return half / 8;
+  if (half <= marked) return ns;
+  return marked == 0 || half / marked >= 2 ? 2 * ns : ns + ns * (half - marked) / marked;
 }
 
 uint64_t gcrt_pacer_goal(void) { return gcrt_load(&pacer.goal); }
