@@ -158,7 +158,6 @@ static void grey_roots(struct gcrt_cycle_report *report) {
   gcrt_pacer_phase(GCRT_PACE_MARK);
   size_t count;
   struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
-  gcrt_mark_begin();
   gcrt_mark_grey(roots, gcrt_tracked_choose(roots, count));
 }
 
@@ -242,6 +241,8 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->goal = gcrt_pacer_goal();
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
+  /* It maps and unmaps: not in the stop. */
+  gcrt_mark_begin();
   gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
   uint64_t begin = gcrt_clock_monotonic();
   visit_scannable(arm, NULL);

@@ -4,7 +4,7 @@
  *
  * where live is what the last collection left, as in Go's pacer. A collection in one stop starts when the goal is
  * reached. One that marks beside the program starts earlier, by the runway: what the program allocated during the last
- * one's marking, and a quarter more; by half of the way if there was none. A program that reaches the goal before
+ * one's marking, and a quarter more; by a quarter of the goal if there was none. A program that reaches the goal before
  * marking has ended takes part in it; a quarter above the goal it is slowed down. While a sweep is under way nothing is
  * due, as what it frees is not known; at the limit threads take part in it. Before the first collection live is 0.
  *

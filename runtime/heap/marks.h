@@ -19,15 +19,7 @@
 /* Relaxed loads and stores, by two markers at once: an object is marked in one of their orders. */
 typedef gcrt_byte gcrt_mark;
 
-/* Bytes 0 or 1 for the eight low bits, in order of memory. */
-static inline uint64_t gcrt_marks_spread(uint64_t bits) {
-  uint64_t x = bits & 0xff;
-  x = (x | x << 28) & UINT64_C(0x0000000f0000000f);
-  x = (x | x << 14) & UINT64_C(0x0003000300030003);
-  return (x | x << 7) & UINT64_C(0x0101010101010101);
-}
-
-/* The reverse: bytes are 0 or 1. */
+/* A bit for each of eight bytes in order of memory, which are 0 or 1. */
 static inline uint64_t gcrt_marks_gather(uint64_t bytes) { return (bytes * UINT64_C(0x0102040810204080)) >> 56; }
 
 enum { GCRT_MARK_FREED = 3 };

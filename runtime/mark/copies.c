@@ -1,7 +1,7 @@
 /* The table of page copies: see copies.h.
  *
- * A sixteenth of the heap at most has copies, 64 MiB at most; only what is used is resident. It is given back when a
- * marking begins and the last one used more than the smallest table. A cache with chains was not chosen: what two pages
+ * A sixteenth of the heap at most has copies, 64 MiB at most; only what is used is resident. A table of
+ * another size is taken when the heap has changed by as much. A cache with chains was not chosen: what two pages
  * that share a place lose is a scan. */
 #include "mark/copies.h"
 

@@ -81,13 +81,6 @@ void gcrt_observe_init(void) {
   };
 }
 
-uint64_t gcrt_metrics_gc_count(void) {
-  gcrt_lock(&observed.lock);
-  uint64_t count = observed.cycles;
-  gcrt_unlock(&observed.lock);
-  return count;
-}
-
 void gcrt_metrics_after_fork(void) { gcrt_lock_reset(&observed.lock); }
 
 static void read_cycles(struct runtime_metrics *m) {

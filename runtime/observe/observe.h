@@ -15,7 +15,6 @@ void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fracti
 void gcrt_phasetrace_line(enum gcrt_cycle_phase phase, uint64_t number, uint64_t since_start_ns);
 
 /* metrics.c */
-uint64_t gcrt_metrics_gc_count(void);
 /* In a forked child, whose only thread is the caller. */
 void gcrt_metrics_after_fork(void);
 

@@ -8,7 +8,7 @@
  *
  * Invariants: `uffd` and `pagemap` are -1 or were opened by the process `pid`; `ranges` is sorted, without overlaps,
  * and holds all that was registered. Called by cycle and, for fork, by api. No lock: tracker.h says which calls
- * exclude each other; counters are atomic. Everything is async-signal-safe but not reentrant.
+ * exclude each other; the counter is atomic. Everything is async-signal-safe but not reentrant.
  *
  * Descriptors. Programs close what they do not know, and open files of their own under the same numbers. Ours are
  * moved up, out of the way of loops over low numbers, and recognised: a userfaultfd has an inode of its own, and the
@@ -91,9 +91,7 @@ static struct {
   size_t count, capacity;
 } tracker = {.uffd = -1, .pagemap = -1};
 
-static struct {
-  gcrt_word arms, armed_bytes, arm_ns, scans, scanned_bytes, scan_ns, written_pages, disarms, disarm_ns, reopened;
-} counters;
+static gcrt_word reopened;
 
 /* strerror may load translations, which allocates. */
 static const char *error_text(int error) {
@@ -320,9 +318,7 @@ static bool scan_range(struct scan what, uintptr_t end, void (*found)(void *, ui
     scan.regions = (uintptr_t)regions;
     scan.regions_length = REGIONS;
     scan.reported = PAGE_WRITTEN;
-    uint64_t began = gcrt_clock_monotonic();
     long count = scan_step(&scan);
-    gcrt_add(&counters.scan_ns, gcrt_clock_monotonic() - began);
     if (count < 0 || scan.walk_end <= what.start) return false;
     for (long i = 0; i < count; i++) found(argument, regions[i].start, regions[i].end);
     what.start = scan.walk_end;
@@ -330,8 +326,8 @@ static bool scan_range(struct scan what, uintptr_t end, void (*found)(void *, ui
   return true;
 }
 
-static bool find_written(uintptr_t start, uintptr_t end, bool rearm, void (*found)(void *, uintptr_t, uintptr_t),
-                         void *argument) {
+bool gcrt_tracker_written(uintptr_t start, uintptr_t end, bool rearm,
+                          void (*found)(void *argument, uintptr_t low, uintptr_t high), void *argument) {
   struct scan scan = {.start = start, .mask = PAGE_WRITTEN, .flags = rearm ? SCAN_ARMS : 0};
   if (!scan_range(scan, end, found, argument)) return false;
   if (!rearm) return true;
@@ -341,7 +337,7 @@ static bool find_written(uintptr_t start, uintptr_t end, bool rearm, void (*foun
   return scan_range(scan, end, found, argument);
 }
 
-static bool arm(uintptr_t start, uintptr_t end) {
+bool gcrt_tracker_arm(uintptr_t start, uintptr_t end) {
   while (start < end) {
     struct scan scan = {
         .size = sizeof scan, .start = start, .end = end, .mask = PAGE_WRITTEN, .reported = PAGE_WRITTEN};
@@ -366,51 +362,12 @@ static void unprotect_run(void *argument, uintptr_t low, uintptr_t high) {
 }
 
 /* The request stops at the first mapping that is not registered: then each part that is gets one of its own. */
-static bool disarm(uintptr_t start, uintptr_t end) {
+bool gcrt_tracker_disarm(uintptr_t start, uintptr_t end) {
   if (unprotect(start, end)) return true;
   if (errno != ENOENT) return false;
   bool done = true;
   struct scan registered = {.start = start, .mask = PAGE_REGISTERED};
   return scan_range(registered, end, unprotect_run, &done) && done;
-}
-
-bool gcrt_tracker_arm(uintptr_t start, uintptr_t end) {
-  uint64_t began = gcrt_clock_monotonic();
-  bool done = arm(start, end);
-  gcrt_add(&counters.arm_ns, gcrt_clock_monotonic() - began);
-  gcrt_add(&counters.arms, 1);
-  if (done) gcrt_add(&counters.armed_bytes, end - start);
-  return done;
-}
-
-struct report {
-  void (*found)(void *argument, uintptr_t low, uintptr_t high);
-  void *argument;
-  size_t bytes;
-};
-
-static void report(void *argument, uintptr_t low, uintptr_t high) {
-  struct report *report = argument;
-  report->bytes += high - low;
-  report->found(report->argument, low, high);
-}
-
-bool gcrt_tracker_written(uintptr_t start, uintptr_t end, bool rearm,
-                          void (*found)(void *argument, uintptr_t low, uintptr_t high), void *argument) {
-  struct report reported = {.found = found, .argument = argument};
-  bool done = find_written(start, end, rearm, report, &reported);
-  gcrt_add(&counters.scans, 1);
-  gcrt_add(&counters.scanned_bytes, end > start ? end - start : 0);
-  gcrt_add(&counters.written_pages, reported.bytes / gcrt_page_size());
-  return done;
-}
-
-bool gcrt_tracker_disarm(uintptr_t start, uintptr_t end) {
-  uint64_t began = gcrt_clock_monotonic();
-  bool done = disarm(start, end);
-  gcrt_add(&counters.disarm_ns, gcrt_clock_monotonic() - began);
-  gcrt_add(&counters.disarms, 1);
-  return done;
 }
 
 /* --- starting and checking --------------------------------------------------------------------------------------- */
@@ -430,7 +387,7 @@ static void note(void *argument, uintptr_t low, uintptr_t high) {
 /* The pages that read as written, and arms them; ~0 if it is refused. */
 static unsigned probe_written(uintptr_t base) {
   struct probe probe = {.base = base};
-  bool done = find_written(base, base + PROBE_PAGES * gcrt_page_size(), true, note, &probe);
+  bool done = gcrt_tracker_written(base, base + PROBE_PAGES * gcrt_page_size(), true, note, &probe);
   return done ? probe.pages : ~0U;
 }
 
@@ -442,7 +399,7 @@ static const char *probe(char *pages) {
   *(volatile char *)pages = 1;
   int error = register_range(base, base + PROBE_PAGES * page);
   if (error) return "registering";
-  if (!arm(base, base + PROBE_PAGES * page)) return "arming by PAGEMAP_SCAN";
+  if (!gcrt_tracker_arm(base, base + PROBE_PAGES * page)) return "arming by PAGEMAP_SCAN";
   errno = 0;
   if (probe_written(base) != 0) return "pages that were not written";
   ((volatile char *)pages)[page] = 1;
@@ -450,7 +407,7 @@ static const char *probe(char *pages) {
   if (syscall(SYS_uname, (struct utsname *)(pages + 2 * page)) != 0) return "a system call into an armed page";
   *(volatile char *)pages = 2;
   if (probe_written(base) != (1U << 0 | 1U << 2)) return "a page that a system call wrote";
-  if (!disarm(base, base + PROBE_PAGES * page)) return "disarming";
+  if (!gcrt_tracker_disarm(base, base + PROBE_PAGES * page)) return "disarming";
   return NULL;
 }
 
@@ -484,7 +441,7 @@ bool gcrt_tracker_intact(void) {
 bool gcrt_tracker_check(char *reason, size_t size) {
   if (!tracker.pid) return fail(reason, size, "the write tracker was not started", EINVAL);
   if (gcrt_tracker_intact()) return true;
-  gcrt_add(&counters.reopened, 1);
+  gcrt_add(&reopened, 1);
   if (tracker.pid != gcrt_process_id()) {
     close_all();
     tracker.pid = gcrt_process_id();
@@ -514,16 +471,7 @@ void gcrt_tracker_after_fork(void) {
 void gcrt_tracker_get_stats(struct gcrt_tracker_stats *stats) {
   *stats = (struct gcrt_tracker_stats){
       .kind = tracker.pid ? GCRT_TRACKER_UFFD : GCRT_TRACKER_NONE,
-      .arms = gcrt_load(&counters.arms),
-      .armed_bytes = gcrt_load(&counters.armed_bytes),
-      .arm_ns = gcrt_load(&counters.arm_ns),
-      .scans = gcrt_load(&counters.scans),
-      .scanned_bytes = gcrt_load(&counters.scanned_bytes),
-      .scan_ns = gcrt_load(&counters.scan_ns),
-      .written_pages = gcrt_load(&counters.written_pages),
-      .disarms = gcrt_load(&counters.disarms),
-      .disarm_ns = gcrt_load(&counters.disarm_ns),
-      .reopened = gcrt_load(&counters.reopened),
+      .reopened = gcrt_load(&reopened),
       .ranges = tracker.count,
   };
 }

@@ -72,14 +72,10 @@ bool gcrt_tracker_disarm(uintptr_t start, uintptr_t end);
  * start again to use it. Async-signal-safe enough for a fork child. */
 void gcrt_tracker_after_fork(void);
 
-/* Counted since the process began. Times are summed over threads. */
+/* For tests. */
 struct gcrt_tracker_stats {
   enum gcrt_tracker_kind kind;
-  uint64_t arms, armed_bytes, arm_ns;
-  uint64_t scans, scanned_bytes, scan_ns;
-  uint64_t written_pages; /* reported by gcrt_tracker_written */
-  uint64_t disarms, disarm_ns;
-  uint64_t reopened; /* times that gcrt_tracker_check had to open a descriptor again */
+  uint64_t reopened; /* times since the process began that gcrt_tracker_check had to open a descriptor again */
   uint64_t ranges;   /* registered; those that touch are one */
 };
 

@@ -479,32 +479,18 @@ START_TEST(a_child_of_fork_has_nothing_of_its_parents) {
 }
 END_TEST
 
-START_TEST(what_was_done_is_counted) {
+START_TEST(kind_says_whether_it_is_open) {
   START_OR_SKIP();
   struct area area = area_new(PAGES);
-  struct gcrt_tracker_stats before, after;
-  gcrt_tracker_get_stats(&before);
-  ck_assert_int_eq(before.kind, GCRT_TRACKER_UFFD);
+  struct gcrt_tracker_stats stats;
   arm(&area);
-  *at(&area, 2) = *at(&area, 4) = 1;
-  assert_written_rearm(&area, "..w.w...");
-  assert_written(&area, "........");
-  ck_assert(gcrt_tracker_disarm(low_of(&area), high_of(&area)));
-  gcrt_tracker_get_stats(&after);
-  ck_assert_uint_eq(after.arms - before.arms, 1);
-  ck_assert_uint_eq(after.armed_bytes - before.armed_bytes, PAGES * page_bytes);
-  ck_assert_uint_gt(after.arm_ns, before.arm_ns);
-  ck_assert_uint_eq(after.scans - before.scans, 2);
-  ck_assert_uint_eq(after.scanned_bytes - before.scanned_bytes, 2 * PAGES * page_bytes);
-  ck_assert_uint_gt(after.scan_ns, before.scan_ns);
-  ck_assert_uint_eq(after.written_pages - before.written_pages, 2);
-  ck_assert_uint_eq(after.disarms - before.disarms, 1);
-  ck_assert_uint_gt(after.disarm_ns, before.disarm_ns);
-  ck_assert_uint_eq(after.reopened, before.reopened);
-  ck_assert_uint_ge(after.ranges, 1);
+  gcrt_tracker_get_stats(&stats);
+  ck_assert_int_eq(stats.kind, GCRT_TRACKER_UFFD);
+  ck_assert_uint_ge(stats.ranges, 1);
   gcrt_tracker_after_fork();
-  gcrt_tracker_get_stats(&after);
-  ck_assert_int_eq(after.kind, GCRT_TRACKER_NONE);
+  gcrt_tracker_get_stats(&stats);
+  ck_assert_int_eq(stats.kind, GCRT_TRACKER_NONE);
+  ck_assert_uint_eq(stats.ranges, 0);
 }
 END_TEST
 
@@ -519,7 +505,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, system_calls_write_into_armed_pages);
   tcase_add_test(tc, writes_of_other_threads_are_seen);
   tcase_add_test(tc, every_run_is_reported_once);
-  tcase_add_test(tc, what_was_done_is_counted);
+  tcase_add_test(tc, kind_says_whether_it_is_open);
   tc = test_case(suite, "memory", 60);
   tcase_add_test(tc, memory_that_was_never_touched_is_tracked_once_it_is);
   tcase_add_test(tc, memory_that_was_given_back_is_not_lost_sight_of);
