@@ -26,10 +26,7 @@
 #include "mark/mark.h"
 #include "sys/clock.h"
 #include "sys/memory.h"
-#include "sys/proc.h"
 #include "sys/tracker.h"
-
-#include <string.h>
 
 /* Rounds end when so few pages are dirty that the stop may have them. */
 enum { ROUNDS_MOST = 8, PAGES_FEW = 64 };

@@ -1,4 +1,4 @@
-/* Marking: finding all that is reachable from the roots, with all mutators stopped.
+/* Marking: finding all that is reachable from the roots, with all mutators stopped or beside them (cycle/concurrent.c).
  *
  * Tri-colour: white objects have the white mark byte (heap/marks.h); grey ones have the black one and are in a queue,
  * a stack or a block; black ones were scanned. A marker stores the byte before an object becomes grey. It is scanned
