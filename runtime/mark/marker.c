@@ -90,8 +90,8 @@ GCRT_COLD static bool previous_block(struct loop *loop) {
 /* Gives half of the top block to the markers that have nothing: the lower, older half, which stands for the larger
  * parts of the graph. */
 GCRT_COLD static void share_half(struct loop *loop) {
+  if (!gcrt_team_may_share(loop->marker)) return;
   struct gcrt_block *half = gcrt_block_take();
-  gcrt_store(&gcrt_team_hungry, 0);
   if (!half) return;
   half->count = loop->count / 2;
   size_t rest = loop->count - half->count;
@@ -167,7 +167,9 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_object(struct loop *loop, uintpt
   }
 }
 
-GCRT_INLINE bool others_wait(void) { return (gcrt_load(&gcrt_team_idle) | gcrt_load(&gcrt_team_hungry)) != 0; }
+GCRT_INLINE bool others_wait(void) {
+  return ((gcrt_load(&gcrt_team_crew) & 0xffff) | gcrt_load(&gcrt_team_hungry)) != 0;
+}
 
 /* Until queue, stack and deque are empty, or so many steps were taken (SIZE_MAX: any number); then something may be
  * left.

@@ -45,8 +45,11 @@ void gcrt_marker_assist(struct gcrt_marker *marker, struct gcrt_block *block, si
 void gcrt_marker_finish(struct gcrt_marker *marker);
 
 /* team.c, for marker.c */
-/* Markers that have nothing to do; whether a guest found nothing, since somebody shared. */
-extern gcrt_word gcrt_team_idle, gcrt_team_hungry;
+/* The crew, whose low 16 bits say how many markers have nothing to do; whether somebody else wants work, who is not
+ * there yet or went without. */
+extern gcrt_word gcrt_team_crew, gcrt_team_hungry;
+/* Whether this marker is to share now; calls helpers if it is time. */
+bool gcrt_team_may_share(const struct gcrt_marker *marker);
 void gcrt_team_overflowed(void);
 /* Shares what is left of a large object. False: there is no room, scan it yourself. */
 bool gcrt_team_share(struct gcrt_range range);

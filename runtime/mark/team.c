@@ -1,16 +1,23 @@
 /* The team of markers: who marks what, and when all is done.
  *
  * Work comes from four places: the roots, taken in slices; the spans of uncollectable objects; large objects, in
- * slices; and the deques of blocks of the members. A member that finds none is idle; when all are, marking is over, for
- * only a member that is not idle makes new work, and it looks at its own queues before it calls itself idle.
+ * slices; and the deques of blocks of the members.
+ *
+ * Who takes part stands in one word, the crew: how many are there, how many of them are idle, whether the job is open,
+ * and a count of changes. A member gets busy only while the job is open; it calls itself idle when its own queues are
+ * empty. Member 0 reads the word, finds all idle and no work in sight, and closes the job by a compare-and-swap of what
+ * it read: so nobody was busy since, nobody is, and nobody gets busy until the next job. It never waits for a member
+ * that has nothing to do, or that has not even been scheduled: a stop would last as long as that takes.
+ *
+ * Helpers are called when a job has lasted for some objects: most of what stops leave to be marked is done before a
+ * thread wakes up. They sleep on `job`: its upper part counts the jobs, its low byte says how many members this one
+ * has. They block every signal and are not mutators.
  *
  * Mutators may help while objects are marked beside the program, as guests: each steals a block, marks some of what
- * that leads to, puts the rest where others steal it, and goes. A guest counts as active from before it looks for work
- * until its rest is to be seen; so members that find all idle look for work once more before they believe it.
+ * that leads to, puts the rest where others steal it, and goes.
  *
- * The caller of gcrt_mark_all is member 0, with the mutators stopped. Helpers sleep on `job` between markings: its
- * upper part counts the jobs, its low byte says how many members this one has. They block every signal and are not
- * mutators. Cursors are under `lock`. Not async-signal-safe. */
+ * The caller of gcrt_mark_all is member 0, with the mutators stopped. Cursors are under `lock`. Not async-signal-safe.
+ */
 #include "mark/marker.h"
 #include "mark/copies.h"
 #include "mark/mark.h"
@@ -28,6 +35,14 @@ enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
 /* Mutators that help at the same time, each for so many objects. */
 enum { GUESTS = 4, ASSIST_OBJECTS = 512 };
 
+/* Objects after which helpers are called, and what a slice or a batch of spans counts for. */
+enum { CALL_AFTER = 512, SLICE_COUNTS = 64 };
+
+/* The crew. */
+enum { IDLE_ONE = 1, THERE_ONE = 1 << 16, COUNT_MASK = 0xffff };
+#define CREW_OPEN ((size_t)1 << 32)
+#define CREW_CHANGE ((size_t)1 << 33)
+
 static struct {
   struct gcrt_marker *markers;
   unsigned members; /* behind them stand the guests */
@@ -36,10 +51,10 @@ static struct {
   gcrt_word started;         /* helpers that run */
   gcrt_word ending;          /* helpers that were told to end and have not yet */
   size_t block_limit;        /* set by tests */
-  gcrt_word job, working, overflowed, overflows, cpu_ns;
-  gcrt_word active; /* members of the job that runs, and guests that work */
-  gcrt_word open;   /* guests may come */
-  unsigned taking;  /* members of the job that runs */
+  gcrt_word job, overflowed, overflows, cpu_ns;
+  gcrt_word open;       /* guests may come */
+  unsigned taking;      /* members of the job that runs, at most */
+  gcrt_word until_call; /* what is left to be done before helpers are called; 0: they were */
 
   struct gcrt_lock lock;
   const struct gcrt_root *roots;
@@ -52,7 +67,7 @@ static struct {
   gcrt_word sources; /* 0: roots, spans and shared ranges are all taken */
 } team;
 
-gcrt_word gcrt_team_idle, gcrt_team_hungry;
+gcrt_word gcrt_team_crew, gcrt_team_hungry;
 
 void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
 
@@ -152,16 +167,17 @@ static void do_work(struct gcrt_marker *marker, const struct work *work) {
   }
 }
 
-/* Marker i of all whose deques may hold something: the job's members, then the guests. */
-static struct gcrt_marker *peer(unsigned i) {
-  return &team.markers[i < team.taking ? i : team.members + i - team.taking];
+/* Marker i of all whose deques may hold something: the members, then the guests. */
+static struct gcrt_marker *peer(unsigned i, unsigned members) {
+  return &team.markers[i < members ? i : team.members + i - members];
 }
 
 static struct gcrt_block *steal_block(const struct gcrt_marker *marker) {
-  unsigned peers = team.taking + GUESTS;
+  unsigned members = (unsigned)gcrt_load_acquire(&team.started) + 1;
+  unsigned peers = members + GUESTS;
   unsigned first = (unsigned)(marker - team.markers) + 1;
   for (unsigned i = 0; i < peers; i++) {
-    struct gcrt_marker *victim = peer((first + i) % peers);
+    struct gcrt_marker *victim = peer((first + i) % peers, members);
     struct gcrt_block *block = victim == marker ? NULL : gcrt_deque_steal(&victim->deque);
     if (block) return block;
   }
@@ -177,43 +193,94 @@ static bool steal(struct gcrt_marker *marker) {
 
 static bool work_in_sight(void) {
   if (gcrt_load_acquire(&team.sources)) return true;
-  for (unsigned i = 0; i < team.taking + GUESTS; i++) {
-    if (!gcrt_deque_empty(&peer(i)->deque)) return true;
+  unsigned members = (unsigned)gcrt_load_acquire(&team.started) + 1;
+  for (unsigned i = 0; i < members + GUESTS; i++) {
+    if (!gcrt_deque_empty(&peer(i, members)->deque)) return true;
   }
   return false;
 }
 
-/* Waits until there is work again (true) or all members are idle (false). */
-static bool wait_for_work(void) {
-  gcrt_add_full(&gcrt_team_idle, 1);
+static void join(void) { gcrt_add_full(&gcrt_team_crew, THERE_ONE + IDLE_ONE); }
+static void leave(void) { gcrt_sub_full(&gcrt_team_crew, THERE_ONE + IDLE_ONE); }
+
+/* False: the job is closed. */
+static bool get_busy(void) {
+  for (;;) {
+    size_t crew = gcrt_load(&gcrt_team_crew);
+    if (!(crew & CREW_OPEN)) return false;
+    if (gcrt_cas_full(&gcrt_team_crew, crew, crew - IDLE_ONE + CREW_CHANGE)) return true;
+  }
+}
+
+static void get_idle(void) { gcrt_add_full(&gcrt_team_crew, IDLE_ONE); }
+
+/* Closes the job if nobody is busy and nothing is left. Member 0 alone. */
+static bool close_job(void) {
+  size_t crew = gcrt_load_acquire(&gcrt_team_crew);
+  if ((crew & COUNT_MASK) != (crew / THERE_ONE & COUNT_MASK) || work_in_sight()) return false;
+  return gcrt_cas_full(&gcrt_team_crew, crew, crew & ~CREW_OPEN);
+}
+
+/* The number of a job and its members, as a futex sees them: 24 bits and 8. */
+static void publish_job(unsigned members) {
+  size_t number = ((gcrt_load(&team.job) >> 8) + 1) & 0xffffff;
+  gcrt_store_release(&team.job, number << 8 | members);
+  gcrt_futex_wake(&team.job, INT32_MAX);
+}
+
+/* Counts what member 0 has done; true once helpers are called. */
+static bool call_helpers(size_t done) {
+  size_t left = gcrt_load(&team.until_call);
+  if (left == 0) return true;
+  gcrt_store(&team.until_call, left - gcrt_min(left, done));
+  if (left > done) return false;
+  publish_job(team.taking);
+  return true;
+}
+
+bool gcrt_team_may_share(const struct gcrt_marker *marker) {
+  if (marker == team.markers && !call_helpers(1)) return false;
+  if (gcrt_load(&team.until_call) == 0) gcrt_store(&gcrt_team_hungry, 0);
+  return true;
+}
+
+/* Waits, idle, until there is work again (true) or the job is over (false). */
+static bool wait_for_work(const struct gcrt_marker *marker) {
   for (unsigned turn = 0;; turn++) {
-    bool all = gcrt_load_acquire(&gcrt_team_idle) == gcrt_load_acquire(&team.active);
-    if (work_in_sight()) {
-      gcrt_add_full(&gcrt_team_idle, (size_t)-1);
-      return true;
+    if (marker == team.markers) {
+      if (close_job()) return false;
+    } else if (gcrt_load(&team.job) != marker->seen) {
+      return false;
     }
-    if (all) return false;
+    if (!(gcrt_load(&gcrt_team_crew) & CREW_OPEN)) return false;
+    if (work_in_sight()) return get_busy();
     gcrt_cpu_relax();
     if (turn % 256 == 255) gcrt_thread_yield();
   }
 }
 
 static void work_as(struct gcrt_marker *marker) {
-  uint64_t begin = gcrt_clock_thread_cpu();
   marker->alone = team.taking == 1 && !gcrt_load(&team.open);
-  gcrt_marker_rest(marker);
-  do {
-    struct work work = {0};
+  join();
+  bool busy = get_busy();
+  while (busy) {
+    uint64_t begin = gcrt_clock_thread_cpu();
+    gcrt_marker_rest(marker);
     for (;;) {
+      struct work work = {0};
       if (take_work(&work)) {
         do_work(marker, &work);
+        if (marker == team.markers) (void)call_helpers(SLICE_COUNTS);
       } else if (!steal(marker)) {
         break;
       }
     }
-  } while (wait_for_work());
+    gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
+    get_idle();
+    busy = wait_for_work(marker);
+  }
   gcrt_marker_finish(marker);
-  gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
+  leave();
 }
 
 static void helper(void *argument) {
@@ -230,9 +297,7 @@ static void helper(void *argument) {
       if (gcrt_sub_full(&team.ending, 1) == 1) gcrt_futex_wake(&team.ending, 1);
       return;
     }
-    if (self >= (job & 0xff)) continue;
-    work_as(marker);
-    if (gcrt_add_full(&team.working, (size_t)-1) == 1) gcrt_futex_wake(&team.working, 1);
+    if (self < (job & 0xff)) work_as(marker);
   }
 }
 
@@ -256,13 +321,6 @@ void gcrt_mark_start_helpers(unsigned members) {
   gcrt_unlock(&team.starting);
 }
 
-/* The number of a job and its members, as a futex sees them: 24 bits and 8. */
-static void publish_job(unsigned members) {
-  size_t number = ((gcrt_load(&team.job) >> 8) + 1) & 0xffffff;
-  gcrt_store_release(&team.job, number << 8 | members);
-  gcrt_futex_wake(&team.job, INT32_MAX);
-}
-
 void gcrt_mark_stop_helpers(void) {
   gcrt_add(&team.ending, gcrt_load(&team.started));
   gcrt_store(&team.started, 0);
@@ -272,27 +330,21 @@ void gcrt_mark_stop_helpers(void) {
 /* With `open`, guests may help. */
 static void run_job(unsigned members, bool open) {
   team.taking = members;
-  /* A guest that came too late may be about to count itself off. */
-  gcrt_add_full(&team.active, members);
-  gcrt_store(&gcrt_team_idle, 0);
-  gcrt_store_full(&team.open, open);
-  gcrt_store(&team.working, members - 1);
-  if (members > 1) publish_job(members);
+  gcrt_store(&team.until_call, members > 1 ? CALL_AFTER : 0);
+  gcrt_store(&gcrt_team_hungry, members > 1);
+  gcrt_store(&team.open, open);
+  gcrt_add_full(&gcrt_team_crew, CREW_OPEN);
   work_as(&team.markers[0]);
-  size_t left;
-  while ((left = gcrt_load_acquire(&team.working)) != 0) gcrt_futex_wait(&team.working, (uint32_t)left, -1);
-  gcrt_store_full(&team.open, 0);
-  /* Guests are in a critical section, and soon through. */
-  while (gcrt_load_acquire(&team.active) != members) gcrt_thread_yield();
-  gcrt_add_full(&team.active, 0 - (size_t)members);
+  gcrt_store(&team.open, 0);
 }
 
 bool gcrt_mark_assist(void) {
   for (unsigned i = 0; i < GUESTS; i++) {
     if (!gcrt_lock_try(&team.guests[i])) continue;
     bool helped = false;
-    gcrt_add_full(&team.active, 1);
-    if (gcrt_load_acquire(&team.open)) {
+    join();
+    bool busy = gcrt_load(&team.open) && get_busy();
+    if (busy) {
       struct gcrt_marker *marker = &team.markers[team.members + i];
       uint64_t begin = gcrt_clock_thread_cpu();
       struct gcrt_block *block = steal_block(marker);
@@ -302,7 +354,8 @@ bool gcrt_mark_assist(void) {
       gcrt_marker_finish(marker);
       gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
     }
-    gcrt_add_full(&team.active, (size_t)-1);
+    if (busy) get_idle();
+    leave();
     gcrt_unlock(&team.guests[i]);
     return helped;
   }
@@ -321,8 +374,6 @@ static void mark_until_done(const struct gcrt_root *roots, size_t count, bool sp
     team.root_at = 0;
     gcrt_store(&team.sources, 1);
     run_job(members, open);
-    /* What a guest left behind after all others had gone is rest for the next turn. */
-    while (open && work_in_sight()) run_job(members, open);
     if (!gcrt_load(&team.overflowed)) break;
     gcrt_store(&team.overflowed, 0);
     gcrt_add(&team.overflows, 1);
@@ -410,7 +461,7 @@ void gcrt_mark_after_fork(void) {
   gcrt_store(&team.started, 0);
   gcrt_store(&team.ending, 0);
   gcrt_store(&team.open, 0);
-  gcrt_store(&team.active, 0);
+  gcrt_store(&gcrt_team_crew, 0);
   for (unsigned i = 0; i < GUESTS; i++) gcrt_lock_reset(&team.guests[i]);
   gcrt_lock_reset(&team.starting);
   gcrt_lock_reset(&team.lock);
