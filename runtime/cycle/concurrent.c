@@ -29,7 +29,7 @@
 #include "sys/tracker.h"
 
 /* Rounds end when so few pages are dirty that the stop may have them. */
-enum { ROUNDS_MOST = 8, PAGES_FEW = 64 };
+enum { ROUNDS_MOST = 16, ROUNDS_IN_VAIN = 3, PAGES_FEW = 64 };
 
 /* auto: a stop of this length is worth a concurrent collection; of half of it, no longer. */
 enum { LONG_STOP_NS = 500000 };
@@ -197,15 +197,18 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
   return stop.stopped;
 }
 
+/* Rounds as long as they help. A page costs least when it is scanned for the third time, as by then its copy says what
+ * has changed: so one round that finds hardly less than the one before says nothing yet, two do. */
 static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
-  while (report->rounds < ROUNDS_MOST) {
+  unsigned vain = 0;
+  while (report->rounds < ROUNDS_MOST && vain < ROUNDS_IN_VAIN) {
     size_t pages = scan_dirty(report, true);
     gcrt_mark_grey_out(background, false);
     report->rounds++;
     report->pages += pages;
-    /* What a round costs is what the program writes in the next: when that no longer falls, it will not. */
-    if (pages <= PAGES_FEW || pages > before / 4 * 3) break;
+    if (pages <= PAGES_FEW) break;
+    vain = pages > before / 4 * 3 ? vain + 1 : 0;
     before = pages;
   }
 }

@@ -44,6 +44,11 @@ static inline uint64_t gcrt_marks_with(const gcrt_mark *marks, unsigned value) {
   return mask;
 }
 
+/* Whether any of eight bytes, the first at a multiple of 8, has this value, 1 or 2, or is GCRT_MARK_FREED. */
+static inline bool gcrt_marks_eight_have(const gcrt_mark *marks, unsigned value) {
+  return ((gcrt_load_bytes(marks) >> (value - 1)) & UINT64_C(0x0101010101010101)) != 0;
+}
+
 /* Stores a value into the bytes of `mask`, and touches no other: they may be changing. */
 static inline void gcrt_marks_store(gcrt_mark *marks, uint64_t mask, unsigned value) {
   for (unsigned group = 0; group < 8 && mask; group++, mask >>= 8, marks += 8) {

@@ -257,7 +257,7 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_grey_root(struct gcrt_marker *marker,
 struct cells {
   uintptr_t span;
   size_t cell, first, end;
-  const gcrt_mark *marks;
+  const gcrt_mark *marks; /* NULL: all count as marked */
 };
 
 static struct cells cells_between(const struct loop *loop, const struct gcrt_chunk *chunk, uintptr_t low,
@@ -270,25 +270,33 @@ static struct cells cells_between(const struct loop *loop, const struct gcrt_chu
   return cells;
 }
 
-/* The words of marked cells between two addresses of one page. */
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked(struct loop *loop, struct cells cells, uintptr_t low,
-                                                       uintptr_t high) {
+/* The first marked cell from i on. Most cells of a page that is allocated from are white: eight are passed over at
+ * once. */
+GCRT_INLINE size_t next_marked(const struct loop *loop, const struct cells *cells, size_t i) {
   const unsigned black = 3 - loop->white;
-  for (size_t i = cells.first; i < cells.end; i++) {
-    if (gcrt_load_byte(&cells.marks[i]) != black) continue;
-    scan(loop, gcrt_max(low, cells.span + i * cells.cell), gcrt_min(high, cells.span + (i + 1) * cells.cell));
+  if (!cells->marks) return i;
+  while (i < cells->end && gcrt_load_byte(&cells->marks[i]) != black) {
+    i++;
+    while (i % 8 == 0 && i < cells->end && !gcrt_marks_eight_have(&cells->marks[i], black)) i += 8;
+  }
+  return i;
+}
+
+/* The words of marked cells between two addresses of one page. */
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked(struct loop *loop, const struct cells *cells, uintptr_t low,
+                                                       uintptr_t high) {
+  for (size_t i = cells->first; (i = next_marked(loop, cells, i)) < cells->end; i++) {
+    scan(loop, gcrt_max(low, cells->span + i * cells->cell), gcrt_min(high, cells->span + (i + 1) * cells->cell));
   }
 }
 
 /* The same for words that are not what the copy of their page holds; the copy gets them. `changed` has a bit a word. */
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, struct cells cells, uintptr_t low,
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, const struct cells *cells, uintptr_t low,
                                                         uintptr_t high, uintptr_t *copy, uint64_t *changed) {
-  const unsigned black = 3 - loop->white;
   uintptr_t page = gcrt_align_down(low, GCRT_COPY_BYTES);
-  for (size_t i = cells.first; i < cells.end; i++) {
-    if (gcrt_load_byte(&cells.marks[i]) != black) continue;
-    uintptr_t end = gcrt_min(high, cells.span + (i + 1) * cells.cell);
-    for (uintptr_t at = gcrt_max(low, cells.span + i * cells.cell); at < end; at += GCRT_WORD_BYTES) {
+  for (size_t i = cells->first; (i = next_marked(loop, cells, i)) < cells->end; i++) {
+    uintptr_t end = gcrt_min(high, cells->span + (i + 1) * cells->cell);
+    for (uintptr_t at = gcrt_max(low, cells->span + i * cells->cell); at < end; at += GCRT_WORD_BYTES) {
       uintptr_t value = *(const volatile uintptr_t *)at;
       size_t word = (at - page) / GCRT_WORD_BYTES;
       if (value == copy[word]) continue;
@@ -312,7 +320,8 @@ static void keep_seen(const struct loop *loop, uintptr_t *copy, const uint64_t *
 }
 
 /* A page, or a part of one, on which these cells are. */
-GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, struct cells cells, uintptr_t low, uintptr_t high) {
+GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, const struct cells *cells, uintptr_t low,
+                                                uintptr_t high) {
   size_t page = gcrt_align_down(low - loop->base, GCRT_COPY_BYTES);
   uintptr_t *copy = gcrt_copy_find(page);
   if (copy) {
@@ -331,11 +340,10 @@ GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, struct cells 
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written_root(struct gcrt_marker *marker, struct gcrt_range range) {
   struct loop loop;
   loop_start(&loop, marker);
-  const gcrt_mark black = (uint8_t)gcrt_black();
-  struct cells all = {.span = range.start, .cell = range.end - range.start, .end = 1, .marks = &black};
+  const struct cells all = {.span = range.start, .cell = range.end - range.start, .end = 1};
   while (range.start < range.end) {
     uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
-    scan_page(&loop, all, range.start, end);
+    scan_page(&loop, &all, range.start, end);
     range.start = end;
   }
   leave_grey(&loop);
@@ -348,7 +356,8 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, s
     const struct gcrt_chunk *chunk = &loop.chunks[(range.start - loop.base) >> GCRT_CHUNK_SHIFT];
     uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
     if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) {
-      scan_page(&loop, cells_between(&loop, chunk, range.start, end), range.start, end);
+      struct cells cells = cells_between(&loop, chunk, range.start, end);
+      scan_page(&loop, &cells, range.start, end);
     }
     range.start = end;
   }
