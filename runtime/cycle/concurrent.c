@@ -152,7 +152,7 @@ static size_t scan_dirty(struct gcrt_cycle_report *report, bool rearm) {
 static void grey_roots(struct gcrt_cycle_report *report) {
   gcrt_heap_begin_marking();
   gcrt_store(&gcrt_heap.marking, 1);
-  gcrt_pacer_phase(GCRT_PACE_MARK);
+  gcrt_pacer_mark(gcrt_load(&gcrt_heap.live));
   size_t count;
   struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
   gcrt_mark_grey(roots, gcrt_tracked_choose(roots, count));
@@ -263,6 +263,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->mark_ns = report->end - begin;
   gcrt_mark_get_stats(&after);
   report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
+  report->scanned = after.scanned - before.scanned;
   return true;
 }
 

@@ -29,7 +29,10 @@ enum { FORK_PATIENCE_NS = 1000000000 };
 enum { RUN_BETWEEN_FORCED_NS = 100000 };
 
 /* How long a thread that outran a concurrent collection waits at a time: it may hold what the collection needs. */
-enum { OUTRUN_WAIT_NS = 10000000 };
+enum { OUTRUN_WAIT_NS = 1000000 };
+
+/* How often a thread helps for one window. */
+enum { ASSIST_TURNS = 4 };
 
 /* How long a thread waits for a collection that cannot get the loader's lock, which the thread itself may hold. */
 enum { LOADER_PATIENCE_NS = 2000000000 };
@@ -37,9 +40,10 @@ enum { LOADER_PATIENCE_NS = 2000000000 };
 static struct {
   struct gcrt_lock lock;
   gcrt_word inside, forking;
-  gcrt_word begun;        /* collections */
-  gcrt_word ended;        /* the number of the last one */
-  gcrt_word loader_calls; /* odd while the one that runs waits for the loader's lock, or holds it */
+  gcrt_word begun;          /* collections */
+  gcrt_word ended;          /* the number of the last one */
+  gcrt_word scanned_before; /* bytes that all collections before the last one to begin have scanned */
+  gcrt_word loader_calls;   /* odd while the one that runs waits for the loader's lock, or holds it */
 } cycle;
 
 struct request {
@@ -98,6 +102,9 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   report->number = gcrt_add(&cycle.begun, 1) + 1;
   report->reason = reason;
   report->begin = gcrt_clock_monotonic();
+  struct gcrt_mark_stats stats;
+  gcrt_mark_get_stats(&stats);
+  gcrt_store(&cycle.scanned_before, stats.scanned);
 }
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up. */
@@ -176,12 +183,25 @@ static bool wait_for_background(const struct request *request) {
   }
 }
 
-/* Takes part in what the collection that runs is doing. A thread that has reached the limit and finds nothing to take
- * part in has outrun the collection, and waits: whoever runs it may not even be scheduled. */
+/* Bytes that the collection that runs, or the last one, has scanned. */
+static uint64_t scanned(void) {
+  struct gcrt_mark_stats stats;
+  gcrt_mark_get_stats(&stats);
+  return stats.scanned - gcrt_load(&cycle.scanned_before);
+}
+
+/* Takes part in what the collection that runs is doing, as far as it is behind. A thread that has reached the limit and
+ * finds nothing to take part in has outrun the collection, and waits: whoever runs it may not even be scheduled. */
 static void assist(size_t ended) {
-  gcrt_gate_enter(gcrt_self);
-  bool helped = gcrt_load(&gcrt_heap.marking) ? gcrt_mark_assist() : gcrt_heap_sweep_some();
-  gcrt_gate_exit(gcrt_self);
+  bool helped = true;
+  for (unsigned turn = 0; turn < ASSIST_TURNS && helped; turn++) {
+    bool marking = gcrt_load(&gcrt_heap.marking) != 0;
+    if (marking && !gcrt_pacer_behind(scanned())) return;
+    gcrt_gate_enter(gcrt_self);
+    helped = gcrt_load(&gcrt_heap.marking) ? gcrt_mark_assist() : gcrt_heap_sweep_some();
+    gcrt_gate_exit(gcrt_self);
+    if (!marking) break;
+  }
   if (!helped && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
 }
 
@@ -196,8 +216,12 @@ static bool collect_in_background(const struct request *request) {
 }
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
-  struct request request = {.reason = reason, .begun = gcrt_load(&cycle.begun)};
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
+  if (reason == GCRT_CYCLE_GOAL && gcrt_load(&gcrt_heap.marking)) {
+    assist(gcrt_load_acquire(&cycle.ended));
+    return false;
+  }
+  struct request request = {.reason = reason, .begun = gcrt_load(&cycle.begun)};
   if (reason == GCRT_CYCLE_FORCED) gcrt_world_let_run(RUN_BETWEEN_FORCED_NS);
   if (reason == GCRT_CYCLE_STRESS) gcrt_world_let_run(0);
   for (;;) {

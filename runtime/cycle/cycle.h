@@ -56,6 +56,7 @@ struct gcrt_cycle_report {
   uint64_t mark_cpu_ns; /* of all markers */
   uint64_t scan_cpu_ns; /* of scanning dirty pages, for what marking starts from */
   uint64_t stop_cpu_ns; /* of both, in the last stop */
+  uint64_t scanned;     /* bytes of objects that were marked and looked into */
   uint64_t arm_ns;
   unsigned rounds;     /* of scanning dirty pages beside the program */
   uint64_t pages;      /* that were dirty in them */
@@ -109,6 +110,8 @@ int gcrt_pacer_percent(void);
 /* Where a collection stands, as far as the next one is concerned. */
 enum gcrt_pace { GCRT_PACE_IDLE, GCRT_PACE_MARK, GCRT_PACE_SWEEP };
 void gcrt_pacer_phase(enum gcrt_pace phase);
+/* The same for MARK, of a heap of so many bytes. */
+void gcrt_pacer_mark(uint64_t live);
 bool gcrt_pacer_sweeping(void);
 /* The sweep is over. Returns the goal that was set. */
 uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report);
@@ -122,6 +125,9 @@ uint64_t gcrt_pacer_stop_estimate(void);
 uint64_t gcrt_pacer_goal(void);
 /* The heap size at which a program that outruns its collection is slowed down. */
 uint64_t gcrt_pacer_limit(void);
+/* Whether marking beside the program, which has scanned so many bytes since it began, has to be helped to keep pace
+ * with what is allocated meanwhile. */
+bool gcrt_pacer_behind(uint64_t scanned);
 uint64_t gcrt_pacer_live(void);
 
 #include "heap/layout.h"

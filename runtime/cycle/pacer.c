@@ -4,9 +4,13 @@
  *
  * where live is what the last collection left, as in Go's pacer. A collection in one stop starts when the goal is
  * reached. One that marks beside the program starts earlier, by the runway: what the program allocated during the last
- * one's marking, and a quarter more; by a quarter of the goal if there was none. A program that reaches the goal before
- * marking has ended takes part in it; a quarter above the goal it is slowed down. While a sweep is under way nothing is
- * due, as what it frees is not known; at the limit threads take part in it. Before the first collection live is 0.
+ * one's marking, and a quarter more; by a quarter of the goal if there was none. Before the first collection live is 0.
+ *
+ * Marking is to be done when three quarters of the way from its beginning to the goal are used up; the rest is for the
+ * rounds after it, which nobody can help with. Of what the last collection scanned (or half the heap, if that is more)
+ * as great a part is to be scanned as of that way is used up: threads that allocate help if it is not. A program that
+ * is a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as what it frees
+ * is not known; at the limit threads take part in it.
  *
  * Thread-safe without a lock: goal and trigger are computed from what they depend on by whoever changed some of it, and
  * once more if it changed meanwhile; of two that race, the later reads what both have written. */
@@ -24,6 +28,9 @@ static struct {
   gcrt_word runway;  /* bytes; 0: the next collection is one stop */
   gcrt_word mark_ns; /* of the last collection, if all markers share it well */
   gcrt_word marked;  /* bytes that it found alive */
+  gcrt_word scanned; /* bytes that it looked into */
+  gcrt_word begin;   /* of marking that is under way: bytes of the heap then */
+  gcrt_word way;     /* bytes that may be allocated until it is done */
 } pacer = {.percent = 100, .goal = SIZE_MAX};
 
 static uint64_t goal_of(uint64_t live, int64_t percent) {
@@ -39,7 +46,8 @@ static uint64_t limit_of(uint64_t goal) { return goal > UINT64_MAX - goal / 4 ? 
 static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
   if (goal == UINT64_MAX) return UINT64_MAX;
   if (phase == GCRT_PACE_SWEEP) return limit_of(goal);
-  if (phase == GCRT_PACE_MARK) return goal;
+  /* Every refill asks whether marking has to be helped. */
+  if (phase == GCRT_PACE_MARK) return 0;
   uint64_t room = goal > live ? goal - live : 0;
   return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
 }
@@ -62,6 +70,23 @@ static uint64_t publish(void) {
 void gcrt_pacer_phase(enum gcrt_pace phase) {
   gcrt_store(&pacer.phase, phase);
   publish();
+}
+
+void gcrt_pacer_mark(uint64_t live) {
+  uint64_t goal = gcrt_load(&pacer.goal);
+  /* A collection that was asked for may begin anywhere. */
+  uint64_t way = gcrt_max(goal - gcrt_min(goal, live), live / 4);
+  gcrt_store(&pacer.begin, live);
+  gcrt_store(&pacer.way, gcrt_max(way / 4 * 3, 1));
+  gcrt_pacer_phase(GCRT_PACE_MARK);
+}
+
+bool gcrt_pacer_behind(uint64_t scanned) {
+  uint64_t begin = gcrt_load(&pacer.begin);
+  uint64_t live = gcrt_load(&gcrt_heap.live);
+  uint64_t used = live - gcrt_min(live, begin);
+  uint64_t all = gcrt_max(gcrt_load(&pacer.scanned), begin / 2);
+  return (unsigned __int128)scanned * gcrt_load(&pacer.way) < (unsigned __int128)all * used;
 }
 
 bool gcrt_pacer_sweeping(void) { return gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP; }
@@ -95,6 +120,7 @@ uint64_t gcrt_pacer_limit(void) { return limit_of(gcrt_load(&pacer.goal)); }
 uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report) {
   gcrt_store(&pacer.mark_ns, report->mark_cpu_ns / (report->members ? report->members : 1));
   gcrt_store(&pacer.marked, report->heap_after);
+  gcrt_store(&pacer.scanned, report->scanned);
   gcrt_store(&pacer.live, report->heap_after);
   gcrt_store(&pacer.runway, runway_after(report));
   gcrt_store(&pacer.phase, GCRT_PACE_IDLE);

@@ -85,6 +85,7 @@ void gcrt_cycle_mark_stopped(struct gcrt_cycle_report *report) {
   gcrt_mark_get_stats(&before);
   gcrt_mark_all(roots, count, report->members);
   gcrt_mark_get_stats(&after);
+  report->scanned = after.scanned - before.scanned;
   report->mark_cpu_ns = report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;
   gcrt_cycle_flip(report, roots, count);
   report->mark_ns = gcrt_clock_monotonic() - begin;

@@ -13,9 +13,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Since the start. */
 struct gcrt_mark_stats {
-  uint64_t cpu_ns;    /* of all markers */
-  uint64_t overflows; /* since the start */
+  uint64_t cpu_ns; /* of all markers */
+  uint64_t overflows;
+  uint64_t scanned; /* bytes of objects */
 };
 
 /* team.c: takes the memory for `members` markers. */

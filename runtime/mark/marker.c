@@ -20,6 +20,9 @@
 /* Pointers on a dirty page that make a copy of it worth its while: a table's has hundreds. */
 enum { DENSE = 64 };
 
+/* How often the team hears how much was scanned. */
+enum { STEPS_BETWEEN_COUNTS = 1024 };
+
 struct candidate {
   gcrt_mark *mark;
   uintptr_t start;
@@ -35,6 +38,7 @@ struct loop {
   uintptr_t *entries; /* of the top block; NULL: there is none */
   size_t count;
   uint32_t head, waiting;
+  size_t scanned; /* bytes of objects, not yet told to the team */
   unsigned white;
   bool alone;
   struct candidate candidates[GCRT_CANDIDATES];
@@ -49,6 +53,7 @@ static void loop_start(struct loop *loop, struct gcrt_marker *marker) {
   loop->count = marker->block ? marker->block->count : GCRT_BLOCK_ENTRIES;
   loop->head = 0;
   loop->waiting = 0;
+  loop->scanned = 0;
   loop->white = gcrt_heap.white;
   loop->alone = marker->alone;
 }
@@ -118,8 +123,9 @@ GCRT_INLINE void settle(struct loop *loop, const struct candidate *candidate) {
   loop->entries[loop->count++] = candidate->start;
 }
 
-/* The address is in the heap. */
-GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
+/* The address is in the heap. Of an object that is marked already, as most are that a scan for the second time comes
+ * upon, the memory is not wanted; fetching it costs as much as all the rest. */
+GCRT_INLINE void add_candidate_of(struct loop *loop, uintptr_t address, bool mostly_marked) {
   /* gcrt_find_cell, without what the loop knows already. */
   size_t offset = address - loop->base;
   const struct gcrt_chunk *chunk = &loop->chunks[offset >> GCRT_CHUNK_SHIFT];
@@ -131,7 +137,7 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   /* Most pointers point to the start. */
   uintptr_t start = gcrt_predict(loop->base + (first << GCRT_CHUNK_SHIFT) + (size_t)index * chunk->cell, address);
   GCRT_PREFETCH_WRITE(mark);
-  GCRT_PREFETCH(start);
+  if (!mostly_marked) GCRT_PREFETCH(start);
   struct candidate *slot = &loop->candidates[loop->head++ % GCRT_CANDIDATES];
   if (loop->waiting == GCRT_CANDIDATES) {
     settle(loop, slot);
@@ -143,24 +149,33 @@ GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) {
   slot->noscan = chunk->flags & GCRT_FLAG_NOSCAN;
 }
 
+GCRT_INLINE void add_candidate(struct loop *loop, uintptr_t address) { add_candidate_of(loop, address, false); }
+
 /* Words are read whole, whoever writes them; foreign memory may be poisoned for a sanitizer. */
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan(struct loop *loop, uintptr_t start, uintptr_t end) {
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_words(struct loop *loop, uintptr_t start, uintptr_t end,
+                                                      bool mostly_marked) {
   for (uintptr_t at = start; at < end; at += GCRT_WORD_BYTES) {
     uintptr_t value = *(const volatile uintptr_t *)at;
-    if (value - loop->base < loop->used) add_candidate(loop, value);
+    if (value - loop->base < loop->used) add_candidate_of(loop, value, mostly_marked);
   }
+}
+
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan(struct loop *loop, uintptr_t start, uintptr_t end) {
+  scan_words(loop, start, end, false);
 }
 
 /* A large object: in slices, which other markers may take. */
 GCRT_READS_FOREIGN_MEMORY GCRT_NOINLINE static void scan_large(struct loop *loop, uintptr_t start) {
   uintptr_t end = start + gcrt_heap.spans[gcrt_chunk_index(start)].size;
   if (end - start > GCRT_SLICE && gcrt_team_share((struct gcrt_range){start, end})) return;
+  loop->scanned += end - start;
   scan(loop, start, end);
 }
 
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_object(struct loop *loop, uintptr_t start) {
   size_t cell = loop->chunks[(start - loop->base) >> GCRT_CHUNK_SHIFT].cell;
   if (GCRT_LIKELY(cell)) {
+    loop->scanned += cell;
     scan(loop, start, start + cell);
   } else {
     scan_large(loop, start);
@@ -171,12 +186,10 @@ GCRT_INLINE bool others_wait(void) {
   return ((gcrt_load(&gcrt_team_crew) & 0xffff) | gcrt_load(&gcrt_team_hungry)) != 0;
 }
 
-/* Until queue, stack and deque are empty, or so many steps were taken (SIZE_MAX: any number); then something may be
- * left.
- */
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain_some(struct loop *loop, size_t steps) {
-  for (;;) {
-    if (steps != SIZE_MAX && steps-- == 0) break;
+/* Until queue, stack and deque are empty (true), or so many steps were taken. */
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE bool drain_some(struct loop *loop, size_t steps) {
+  bool all = false;
+  while (steps-- != 0) {
     if (GCRT_LIKELY(loop->entries && loop->count)) {
       if (GCRT_UNLIKELY(loop->count >= 16 && !loop->alone && others_wait()) && gcrt_deque_empty(&loop->marker->deque)) {
         share_half(loop);
@@ -188,17 +201,25 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain_some(struct loop *loop, size_t 
       struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
       if (set_mark(loop, candidate.mark) && !candidate.noscan) scan_object(loop, candidate.start);
     } else if (!previous_block(loop)) {
+      all = true;
       break;
     }
   }
   if (loop->marker->block) loop->marker->block->count = loop->count;
+  gcrt_team_scanned(loop->scanned);
+  loop->scanned = 0;
+  return all;
 }
 
-GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) { drain_some(loop, SIZE_MAX); }
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
+  while (!drain_some(loop, STEPS_BETWEEN_COUNTS)) {
+  }
+}
 
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_slice(struct gcrt_marker *marker, struct gcrt_range range) {
   struct loop loop;
   loop_start(&loop, marker);
+  loop.scanned = range.end - range.start;
   scan(&loop, range.start, range.end);
   drain(&loop);
 }
@@ -286,7 +307,8 @@ GCRT_INLINE size_t next_marked(const struct loop *loop, const struct cells *cell
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked(struct loop *loop, const struct cells *cells, uintptr_t low,
                                                        uintptr_t high) {
   for (size_t i = cells->first; (i = next_marked(loop, cells, i)) < cells->end; i++) {
-    scan(loop, gcrt_max(low, cells->span + i * cells->cell), gcrt_min(high, cells->span + (i + 1) * cells->cell));
+    uintptr_t start = gcrt_max(low, cells->span + i * cells->cell);
+    scan_words(loop, start, gcrt_min(high, cells->span + (i + 1) * cells->cell), true);
   }
 }
 
@@ -302,7 +324,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, const
       if (value == copy[word]) continue;
       copy[word] = value;
       changed[word / 64] |= UINT64_C(1) << (word % 64);
-      if (value - loop->base < loop->used) add_candidate(loop, value);
+      if (value - loop->base < loop->used) add_candidate_of(loop, value, true);
     }
   }
 }
@@ -399,7 +421,7 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_assist(struct gcrt_marker *marker, st
   marker->block = block;
   struct loop loop;
   loop_start(&loop, marker);
-  drain_some(&loop, steps);
+  (void)drain_some(&loop, steps);
   leave_grey(&loop);
   if (marker->block->count == 0) return;
   /* For whoever steals it. */

@@ -51,7 +51,7 @@ static struct {
   gcrt_word started;         /* helpers that run */
   gcrt_word ending;          /* helpers that were told to end and have not yet */
   size_t block_limit;        /* set by tests */
-  gcrt_word job, overflowed, overflows, cpu_ns;
+  gcrt_word job, overflowed, overflows, cpu_ns, scanned;
   gcrt_word open;       /* guests may come */
   unsigned taking;      /* members of the job that runs, at most */
   gcrt_word until_call; /* what is left to be done before helpers are called; 0: they were */
@@ -70,6 +70,8 @@ static struct {
 gcrt_word gcrt_team_crew, gcrt_team_hungry;
 
 void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
+
+void gcrt_team_scanned(size_t bytes) { gcrt_add(&team.scanned, bytes); }
 
 bool gcrt_team_share(struct gcrt_range range) {
   gcrt_lock(&team.lock);
@@ -435,6 +437,7 @@ unsigned gcrt_mark_members(void) { return team.members; }
 void gcrt_mark_get_stats(struct gcrt_mark_stats *stats) {
   stats->cpu_ns = gcrt_load(&team.cpu_ns);
   stats->overflows = gcrt_load(&team.overflows);
+  stats->scanned = gcrt_load(&team.scanned);
 }
 
 size_t gcrt_mark_memory(void) { return markers_size(team.members) + gcrt_block_memory() + gcrt_copies_memory(); }

@@ -70,8 +70,8 @@ START_TEST(concurrent_collections_start_earlier) {
   report.heap_flip = 400 * MIB; /* never earlier than a quarter of the way */
   gcrt_pacer_cycle_end(&report);
   ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 80 * MIB);
-  gcrt_pacer_phase(GCRT_PACE_MARK);
-  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 128 * MIB);
+  gcrt_pacer_mark(80 * MIB);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 0);
   ck_assert_uint_eq(gcrt_pacer_limit(), 160 * MIB);
   gcrt_pacer_phase(GCRT_PACE_SWEEP);
   ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 160 * MIB);
@@ -85,12 +85,42 @@ START_TEST(concurrent_collections_start_earlier) {
 }
 END_TEST
 
+/* Whether marking that began at `begin` is behind when it has scanned so much and the heap is at `live`. */
+static bool behind(uint64_t begin, uint64_t scanned, uint64_t live) {
+  gcrt_pacer_mark(begin);
+  gcrt_store(&gcrt_heap.live, live);
+  bool is = gcrt_pacer_behind(scanned);
+  gcrt_store(&gcrt_heap.live, 0);
+  return is;
+}
+
+START_TEST(marking_keeps_pace_with_allocation) {
+  gcrt_options.tracker = GCRT_CHOOSE_uffd;
+  struct gcrt_cycle_report report = {.concurrent = true, .scanned = 60 * MIB, .heap_after = 64 * MIB};
+  gcrt_pacer_cycle_end(&report); /* goal 128 MiB */
+  /* 40 MiB are left to the goal: 30 to be used up in marking, 2 MiB of scanning for each. */
+  ck_assert(!behind(88 * MIB, 0, 88 * MIB));
+  ck_assert(behind(88 * MIB, 0, 89 * MIB));
+  ck_assert(!behind(88 * MIB, 2 * MIB, 89 * MIB));
+  ck_assert(behind(88 * MIB, 40 * MIB - 1, 108 * MIB));
+  ck_assert(!behind(88 * MIB, 40 * MIB, 108 * MIB));
+  ck_assert(!behind(88 * MIB, 60 * MIB, 118 * MIB));
+  ck_assert(behind(88 * MIB, 60 * MIB, 119 * MIB));
+  ck_assert(!behind(88 * MIB, 0, 70 * MIB)); /* gc_free */
+  /* Above the goal, as after gc_set_percent: a quarter of the heap. And of a heap that has grown, half is alive. */
+  ck_assert(!behind(200 * MIB, 50 * MIB, 218 * MIB));
+  ck_assert(behind(200 * MIB, 50 * MIB, 219 * MIB));
+  gcrt_options.tracker = GCRT_CHOOSE_none;
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("cycle-pacer");
   TCase *tests = test_case(suite, "pacer", 10);
   tcase_add_test(tests, goal_follows_live_and_percent);
   tcase_add_test(tests, off_has_no_goal);
   tcase_add_test(tests, concurrent_collections_start_earlier);
+  tcase_add_test(tests, marking_keeps_pace_with_allocation);
   tcase_add_test(tests, due_when_the_goal_is_reached);
   return suite;
 }
