@@ -32,7 +32,7 @@ enum { RUN_BETWEEN_FORCED_NS = 100000 };
 enum { OUTRUN_WAIT_NS = 1000000 };
 
 /* How often a thread helps for one window. */
-enum { ASSIST_TURNS = 4 };
+enum { ASSIST_TURNS = 2 };
 
 /* How long a thread waits for a collection that cannot get the loader's lock, which the thread itself may hold. */
 enum { LOADER_PATIENCE_NS = 2000000000 };

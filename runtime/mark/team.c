@@ -33,7 +33,7 @@
 enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
 
 /* Mutators that help at the same time, each for so many objects. */
-enum { GUESTS = 4, ASSIST_OBJECTS = 512 };
+enum { GUESTS = 4, ASSIST_OBJECTS = 128 };
 
 /* Objects after which helpers are called, and what a slice or a batch of spans counts for. */
 enum { CALL_AFTER = 512, SLICE_COUNTS = 64 };
