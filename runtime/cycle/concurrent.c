@@ -222,6 +222,7 @@ static unsigned background_members(enum gcrt_cycle_reason reason) {
 
 static bool tracker_ready(void) {
   if (!tracker_works()) return false;
+  if (gcrt_concurrent_tracker != &gcrt_cards_tracker) gcrt_pages_small();
   if (gcrt_concurrent_tracker->check(tracker.reason, sizeof tracker.reason)) return true;
   refuse();
   return false;
@@ -264,6 +265,8 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_mark_get_stats(&after);
   report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
   report->scanned = after.scanned - before.scanned;
+  report->assisted = after.assisted - before.assisted;
+  report->assist_ns = after.assist_ns - before.assist_ns;
   return true;
 }
 

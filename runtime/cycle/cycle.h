@@ -57,6 +57,8 @@ struct gcrt_cycle_report {
   uint64_t scan_cpu_ns; /* of scanning dirty pages, for what marking starts from */
   uint64_t stop_cpu_ns; /* of both, in the last stop */
   uint64_t scanned;     /* bytes of objects that were marked and looked into */
+  uint64_t assisted;    /* of these by threads that allocated */
+  uint64_t assist_ns;   /* of their time */
   uint64_t arm_ns;
   unsigned rounds;     /* of scanning dirty pages beside the program */
   uint64_t pages;      /* that were dirty in them */

@@ -3,12 +3,14 @@
  *   goal = max(live * (1 + percent / 100), 4 MiB * percent / 100)
  *
  * where live is what the last collection left, as in Go's pacer. A collection in one stop starts when the goal is
- * reached. One that marks beside the program starts earlier, by the runway: what the program allocated during the last
- * one's marking, and a quarter more; by a quarter of the goal if there was none. Before the first collection live is 0.
+ * reached. One that marks beside the program starts earlier, by the runway: what the program is expected to allocate
+ * meanwhile, as far as the last one tells; a quarter of the goal if there was none. Before the first collection live is
+ * 0.
  *
  * Marking is to be done when three quarters of the way from its beginning to the goal are used up; the rest is for the
- * rounds after it, which nobody can help with. Of what the last collection scanned (or half the heap, if that is more)
- * as great a part is to be scanned as of that way is used up: threads that allocate help if it is not. A program that
+ * rounds after it, which nobody can help with. Of what the last collection scanned (half the heap, if there was none)
+ * as great a part, less an eighth, is to be scanned as of that way is used up: threads that allocate help if it is not.
+ * A program that
  * is a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as what it frees
  * is not known; at the limit threads take part in it.
  *
@@ -49,7 +51,7 @@ static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
   /* Every refill asks whether marking has to be helped. */
   if (phase == GCRT_PACE_MARK) return 0;
   uint64_t room = goal > live ? goal - live : 0;
-  return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
+  return goal - gcrt_min(gcrt_load(&pacer.runway), room / 8 * 7);
 }
 
 /* After a change. */
@@ -85,8 +87,9 @@ bool gcrt_pacer_behind(uint64_t scanned) {
   uint64_t begin = gcrt_load(&pacer.begin);
   uint64_t live = gcrt_load(&gcrt_heap.live);
   uint64_t used = live - gcrt_min(live, begin);
-  uint64_t all = gcrt_max(gcrt_load(&pacer.scanned), begin / 2);
-  return (unsigned __int128)scanned * gcrt_load(&pacer.way) < (unsigned __int128)all * used;
+  uint64_t all = gcrt_load(&pacer.scanned);
+  if (all == 0) all = begin / 2;
+  return (unsigned __int128)(scanned + all / 8) * gcrt_load(&pacer.way) < (unsigned __int128)all * used;
 }
 
 bool gcrt_pacer_sweeping(void) { return gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP; }
@@ -108,11 +111,18 @@ int gcrt_pacer_set_percent(int percent) {
   return (int)old;
 }
 
+/* What would have been allocated while objects were marked if those who allocate had not helped, and a quarter more:
+ * marking would have taken longer, and they would have had more of the time. (As if there were one such thread; with
+ * more of them it is too much, and the next collection begins a little early.) */
 static uint64_t runway_after(const struct gcrt_cycle_report *report) {
   if (!gcrt_concurrent_suits()) return 0;
   if (!report->concurrent) return goal_of(report->heap_after, (int)gcrt_load(&pacer.percent)) / 4;
   uint64_t allocated = report->heap_flip - gcrt_min(report->heap_flip, report->heap_before);
-  return allocated + allocated / 4;
+  double alone = gcrt_max(report->scanned - report->assisted, report->scanned / 8 + 1);
+  double free_ns = gcrt_max(report->mark_ns - gcrt_min(report->mark_ns, report->assist_ns), report->mark_ns / 8 + 1);
+  double expected =
+      (double)allocated * ((double)(report->scanned + 1) / alone) * ((double)(report->mark_ns + 1) / free_ns) * 1.25;
+  return expected < 1e18 ? (uint64_t)expected : UINT64_MAX / 2;
 }
 
 uint64_t gcrt_pacer_limit(void) { return limit_of(gcrt_load(&pacer.goal)); }

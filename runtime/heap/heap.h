@@ -12,6 +12,11 @@ void gcrt_heap_init(size_t bytes);
  * busy. SIZE_MAX if there is none. Sets *zeroed if all of it reads as zero. */
 size_t gcrt_pages_take(size_t n, size_t alignment, bool *zeroed);
 void gcrt_pages_give(size_t first, size_t n, bool zeroed);
+/* No huge pages from now on: writes are tracked by pages, and one into a huge page that is armed splits it. */
+void gcrt_pages_small(void);
+/* But behind a long run that is never tracked. Of a run that was taken; before it is given back, the second. */
+void gcrt_pages_untracked(size_t first, size_t n);
+void gcrt_pages_tracked(size_t first, size_t n);
 /* Returns the memory of every free chunk to the operating system; bytes returned. */
 size_t gcrt_pages_release(void);
 

@@ -117,6 +117,7 @@ struct gcrt_heap {
   uint64_t *dirty_map; /* bit set: not known to read as zero */
   size_t committed;    /* chunks that were made usable, a prefix */
   size_t first_free;   /* no free chunk below */
+  bool small_pages;    /* no huge pages are asked for, but for mark bytes and long runs that are not tracked */
   gcrt_word busy;      /* chunks in spans */
   gcrt_word dirty;     /* free chunks that hold memory: not given back since they were used */
 

@@ -12,21 +12,45 @@
 
 enum {
   COMMIT_CHUNKS = 64,
-  HUGE_FROM = 1024, /* chunks: 64 MiB */
+  HUGE_FROM = 1024,    /* chunks: 64 MiB */
+  UNTRACKED_FROM = 64, /* 4 MiB: each such run may be a mapping of its own, of which a process has some 65000 */
 };
 
 /* A large heap asks for huge pages, for itself and for its mark bytes: marking jumps, and most of what a jump costs is
- * the translation of its address (docs/design/heap.md). A small one does without: they would make it larger. */
+ * the translation of its address (docs/design/heap.md). A small one does without: they would make it larger. So does
+ * one whose writes are tracked by pages, but for its mark bytes. */
 static void advise(size_t first, size_t end) {
   if (end <= HUGE_FROM) return;
   first = gcrt_max(first, HUGE_FROM);
-  gcrt_memory_huge((void *)gcrt_chunk_address(first), (end - first) * GCRT_CHUNK, true);
+  if (!gcrt_heap.small_pages) {
+    gcrt_memory_huge((void *)gcrt_chunk_address(first), (end - first) * GCRT_CHUNK, true);
+  }
   uintptr_t low = (uintptr_t)gcrt_heap.marks[0] + (first << GCRT_MARKS_SHIFT);
   uintptr_t high = (uintptr_t)gcrt_heap.marks[0] + (end << GCRT_MARKS_SHIFT);
   /* Whole huge pages, ahead of use: a page is made huge when it is first touched, if all of it may be. */
   low = gcrt_align_down(low, GCRT_HUGE_PAGE);
   gcrt_memory_huge((void *)low, gcrt_align_up(high, GCRT_HUGE_PAGE) - low, true);
 }
+
+void gcrt_pages_small(void) {
+  gcrt_lock(&gcrt_heap.pages_lock);
+  if (!gcrt_heap.small_pages) gcrt_memory_huge((void *)gcrt_heap.base, gcrt_heap.reserved, false);
+  gcrt_heap.small_pages = true;
+  gcrt_unlock(&gcrt_heap.pages_lock);
+}
+
+/* The huge pages inside a run, if there are enough for the system call. */
+static void advise_run(size_t first, size_t n, bool wanted) {
+  uintptr_t low = gcrt_align_up(gcrt_chunk_address(first), GCRT_HUGE_PAGE);
+  uintptr_t high = gcrt_align_down(gcrt_chunk_address(first + n), GCRT_HUGE_PAGE);
+  if (n < UNTRACKED_FROM || low >= high) return;
+  gcrt_lock(&gcrt_heap.pages_lock);
+  if (gcrt_heap.small_pages) gcrt_memory_huge((void *)low, high - low, wanted);
+  gcrt_unlock(&gcrt_heap.pages_lock);
+}
+
+void gcrt_pages_untracked(size_t first, size_t n) { advise_run(first, n, true); }
+void gcrt_pages_tracked(size_t first, size_t n) { advise_run(first, n, false); }
 
 static bool bit_at(const uint64_t *map, size_t i) { return (map[i / 64] >> (i % 64)) & 1; }
 

@@ -120,6 +120,7 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
   }
   gcrt_unlock(&central->lock);
   if (!span) return NULL;
+  if (kind == GCRT_NOSCAN) gcrt_pages_untracked(first, chunks);
   gcrt_tsan_new_memory(gcrt_chunk_address(first), chunks * GCRT_CHUNK);
   if (!zeroed) zero_large(gcrt_chunk_address(first), bytes);
   return span;
@@ -129,6 +130,7 @@ void gcrt_span_destroy(struct gcrt_span *span) {
   size_t first = gcrt_span_index(span);
   size_t chunks = gcrt_load(&span->chunks);
   bool never_used = span->fresh == 0;
+  if (gcrt_heap.chunks[first].flags & GCRT_FLAG_NOSCAN) gcrt_pages_tracked(first, chunks);
   GCRT_CHECK(gcrt_load(&span->used) == 0 && !gcrt_load(&gcrt_heap.marking));
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
   gcrt_store_byte(&span->listed, false);

@@ -17,7 +17,9 @@
 struct gcrt_mark_stats {
   uint64_t cpu_ns; /* of all markers */
   uint64_t overflows;
-  uint64_t scanned; /* bytes of objects */
+  uint64_t scanned;   /* bytes of objects */
+  uint64_t assisted;  /* of these by mutators that helped */
+  uint64_t assist_ns; /* what that took of their time */
 };
 
 /* team.c: takes the memory for `members` markers. */

@@ -206,7 +206,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE bool drain_some(struct loop *loop, size_t 
     }
   }
   if (loop->marker->block) loop->marker->block->count = loop->count;
-  gcrt_team_scanned(loop->scanned);
+  gcrt_team_scanned(loop->marker, loop->scanned);
   loop->scanned = 0;
   return all;
 }

@@ -51,8 +51,8 @@ extern gcrt_word gcrt_team_crew, gcrt_team_hungry;
 /* Whether this marker is to share now; calls helpers if it is time. */
 bool gcrt_team_may_share(const struct gcrt_marker *marker);
 void gcrt_team_overflowed(void);
-/* So many bytes of objects more were scanned. */
-void gcrt_team_scanned(size_t bytes);
+/* The marker has scanned so many bytes of objects more. */
+void gcrt_team_scanned(const struct gcrt_marker *marker, size_t bytes);
 /* Shares what is left of a large object. False: there is no room, scan it yourself. */
 bool gcrt_team_share(struct gcrt_range range);
 

@@ -51,7 +51,7 @@ static struct {
   gcrt_word started;         /* helpers that run */
   gcrt_word ending;          /* helpers that were told to end and have not yet */
   size_t block_limit;        /* set by tests */
-  gcrt_word job, overflowed, overflows, cpu_ns, scanned;
+  gcrt_word job, overflowed, overflows, cpu_ns, scanned, assisted, assist_ns;
   gcrt_word open;       /* guests may come */
   unsigned taking;      /* members of the job that runs, at most */
   gcrt_word until_call; /* what is left to be done before helpers are called; 0: they were */
@@ -71,7 +71,10 @@ gcrt_word gcrt_team_crew, gcrt_team_hungry;
 
 void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
 
-void gcrt_team_scanned(size_t bytes) { gcrt_add(&team.scanned, bytes); }
+void gcrt_team_scanned(const struct gcrt_marker *marker, size_t bytes) {
+  gcrt_add(&team.scanned, bytes);
+  if (marker >= team.markers + team.members) gcrt_add(&team.assisted, bytes);
+}
 
 bool gcrt_team_share(struct gcrt_range range) {
   gcrt_lock(&team.lock);
@@ -354,7 +357,9 @@ bool gcrt_mark_assist(void) {
       if (block) gcrt_marker_assist(marker, block, ASSIST_OBJECTS);
       if (!block) gcrt_store(&gcrt_team_hungry, 1);
       gcrt_marker_finish(marker);
-      gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
+      uint64_t ns = gcrt_clock_thread_cpu() - begin;
+      gcrt_add(&team.cpu_ns, ns);
+      gcrt_add(&team.assist_ns, ns);
     }
     if (busy) get_idle();
     leave();
@@ -438,6 +443,8 @@ void gcrt_mark_get_stats(struct gcrt_mark_stats *stats) {
   stats->cpu_ns = gcrt_load(&team.cpu_ns);
   stats->overflows = gcrt_load(&team.overflows);
   stats->scanned = gcrt_load(&team.scanned);
+  stats->assisted = gcrt_load(&team.assisted);
+  stats->assist_ns = gcrt_load(&team.assist_ns);
 }
 
 size_t gcrt_mark_memory(void) { return markers_size(team.members) + gcrt_block_memory() + gcrt_copies_memory(); }
