@@ -33,8 +33,10 @@
   METRIC(uint64_t, next_gc, "bytes", "heap size that starts the next collection; UINT64_MAX when it is off")           \
   METRIC(uint64_t, last_gc, "ns", "end of the last collection, nanoseconds since 1970; 0 before the first")            \
   METRIC(uint64_t, pause_total_ns, "ns", "time the program was stopped, in all")                                       \
-  METRIC(uint64_t, pause_max_ns, "ns", "longest single stop ever; a collection beside the program has two")            \
+  METRIC(uint64_t, pause_max_ns, "ns", "longest stop ever")                                                            \
+  METRIC(uint64_t, visit_max_ns, "ns", "longest that one thread was kept to read its stack, while others ran")         \
   METRIC(uint64_t, stopping_total_ns, "ns", "part of pause_total_ns: until all threads had stopped")                   \
+  METRIC(uint64_t, assist_total_ns, "ns", "time in which threads that allocated helped to mark")                       \
   METRIC(uint64_t, arm_total_ns, "ns", "time taken to arm pages for the tracker, beside the program")                  \
   METRIC(uint64_t, sweep_total_ns, "ns", "time taken by collections to sweep, beside the program")                     \
   METRIC(uint64_t, dirty_rounds, "rounds", "times that written pages were scanned again beside the program")           \

@@ -1,7 +1,7 @@
 /* A collection whose marking runs beside the program.
  *
  *   ARM      every scannable page is armed: its later writes make it dirty
- *   ROOTS    a short stop: what the roots point to becomes grey; freeing changes its ways (gcrt_heap.marking)
+ *   ROOTS    what the roots point to becomes grey, read from one thread after the other; freeing changes its ways
  *   MARK     grey objects are scanned, the program runs
  *   PRECLEAN dirty pages are armed anew and their marked objects scanned again, as long as there are fewer each time
  *   STOP     the same once more with the world stopped, roots again, until nothing is grey; the flip
@@ -14,8 +14,9 @@
  * collection. New chunks beyond what a marker knows as the heap are found through the pages their addresses were
  * written to.
  *
- * Large ranges of global variables are tracked as well (tracked_roots.c); all other roots are scanned in both stops.
- * Noscan memory is never armed. Pages are disarmed before the sweep, as what it frees is about to be written.
+ * Large ranges of global variables are tracked as well (tracked_roots.c); all other roots are read in ROOTS and
+ * PRECLEAN (visits.c) and once more in STOP. Noscan memory is never armed. Pages are disarmed before the sweep, as what
+ * it frees is about to be written.
  *
  * Runs on the library's background thread, under the cycle's lock. A write barrier would need the compiler; marking a
  * snapshot of a forked child would copy every page that is written. */
@@ -149,13 +150,9 @@ static size_t scan_dirty(struct gcrt_cycle_report *report, bool rearm) {
   return pages;
 }
 
-static void grey_roots(struct gcrt_cycle_report *report) {
+static void whiten(struct gcrt_cycle_report *report) {
+  (void)report;
   gcrt_heap_begin_marking();
-  gcrt_store(&gcrt_heap.marking, 1);
-  gcrt_pacer_mark(gcrt_load(&gcrt_heap.live));
-  size_t count;
-  struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
-  gcrt_mark_grey(roots, gcrt_tracked_choose(roots, count));
 }
 
 static void finish(struct gcrt_cycle_report *report) {
@@ -202,6 +199,7 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
 static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
   unsigned vain = 0;
+  if (gcrt_visit_roots(report, false)) gcrt_mark_grey_out(background, false);
   while (report->rounds < ROUNDS_MOST && vain < ROUNDS_IN_VAIN) {
     size_t pages = scan_dirty(report, true);
     gcrt_mark_grey_out(background, false);
@@ -249,7 +247,9 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   visit_scannable(arm, NULL);
   report->arm_ns = gcrt_clock_monotonic() - begin;
   gcrt_cycle_phase(GCRT_CYCLE_ROOTS, report);
-  if (!in_stop(grey_roots, report)) return false;
+  /* In a forked child, whose parent was marking. */
+  if (gcrt_heap.half_marked && !in_stop(whiten, report)) return false;
+  if (!gcrt_visit_roots(report, true)) return false;
   gcrt_cycle_phase(GCRT_CYCLE_MARK, report);
   unsigned background = background_members(report->reason);
   gcrt_mark_grey_out(background, true);

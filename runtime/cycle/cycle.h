@@ -47,10 +47,9 @@ struct gcrt_cycle_report {
   bool concurrent;     /* marked beside the program */
   uint64_t begin, end; /* monotonic: of the first thing done, of the last stop */
   uint64_t end_realtime;
-  unsigned stops;
   uint64_t stopping_ns; /* until all threads had stopped, in all stops */
   uint64_t pause_ns;    /* in all stops, stopping included */
-  uint64_t first_pause_ns, last_pause_ns;
+  uint64_t visit_ns;    /* that a single thread was kept at most to read its stack, in no stop */
   uint64_t mark_ns;     /* from begin to the last stop's end */
   uint64_t sweep_ns;    /* beside the program */
   uint64_t mark_cpu_ns; /* of all markers */

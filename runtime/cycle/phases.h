@@ -34,8 +34,11 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report);
 void gcrt_concurrent_after_fork(void);
 
 /* tracked_roots.c: large ranges of global variables, of which the stop scans what was written. */
-/* In the first stop: takes large ranges out of the roots, to be tracked; returns how many are left, at the front. */
-size_t gcrt_tracked_choose(struct gcrt_root *roots, size_t count);
+/* At the beginning, inside the loader's lock: forgets all. Then, for each root: whether it is to be tracked. */
+void gcrt_tracked_begin(void);
+bool gcrt_tracked_take(const struct gcrt_root *root);
+/* Whether it is a root of that kind. */
+bool gcrt_tracked_would(const struct gcrt_root *root);
 /* Beside the program: arms them and scans them, slice by slice. */
 void gcrt_tracked_scan(unsigned members);
 /* Dirty pages of them, scanned again. Beside the program with rearm, in the last stop without. */
@@ -44,6 +47,11 @@ size_t gcrt_tracked_scan_dirty(bool rearm);
  * many roots are not tracked, at the front. */
 size_t gcrt_tracked_sort(struct gcrt_root *roots, size_t count);
 void gcrt_tracked_disarm(void);
+
+/* visits.c: roots, read while the program runs. */
+/* Makes grey what they point to; `first`, marking begins. Chooses the ranges to be tracked. False: no memory; nothing
+ * was done. */
+bool gcrt_visit_roots(struct gcrt_cycle_report *report, bool first);
 
 /* cycle.c: calls call(argument) inside the loader's lock, and never while another thread forks. */
 void gcrt_cycle_in_loader(void (*call)(void *), void *argument);

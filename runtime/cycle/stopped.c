@@ -30,7 +30,7 @@ struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *cou
 bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
   gcrt_lock(&gcrt_world.lock);
   /* Without memory to note the roots in, a collection does not begin; one that has begun must try. */
-  if (!gcrt_roots_reserve() && report->stops == 0) {
+  if (!gcrt_roots_reserve() && !gcrt_load(&gcrt_heap.marking)) {
     gcrt_unlock(&gcrt_world.lock);
     return false;
   }
@@ -52,10 +52,7 @@ bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cy
   report->end_realtime = gcrt_clock_realtime();
   gcrt_unlock(&gcrt_world.lock);
   uint64_t pause = report->end - begin;
-  if (report->stops == 0) report->first_pause_ns = pause;
-  report->stops++;
   report->stopping_ns += stopping;
-  report->last_pause_ns = pause;
   report->pause_ns += pause;
   return true;
 }

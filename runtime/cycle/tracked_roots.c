@@ -38,34 +38,25 @@ static bool in_heap(struct gcrt_range range) {
   return range.start < end && range.end > gcrt_heap.base;
 }
 
-static bool worthwhile(const struct gcrt_root *root) {
+bool gcrt_tracked_would(const struct gcrt_root *root) {
   /* The program does not say what it writes into its variables. */
   if (gcrt_concurrent_tracker == &gcrt_cards_tracker) return false;
   if (root->kind != GCRT_ROOT_DATA && root->kind != GCRT_ROOT_ADDED) return false;
   return root->range.end - root->range.start >= BYTES_LEAST && !in_heap(root->range);
 }
 
-static void swap(struct gcrt_root *a, struct gcrt_root *b) {
-  struct gcrt_root old = *a;
-  *a = *b;
-  *b = old;
-}
-
-size_t gcrt_tracked_choose(struct gcrt_root *roots, size_t count) {
+void gcrt_tracked_begin(void) {
   tracked.count = 0;
   tracked.loader = gcrt_loader_changes();
+}
+
+bool gcrt_tracked_take(const struct gcrt_root *root) {
+  if (tracked.count == RANGES_MOST || !gcrt_tracked_would(root)) return false;
   size_t page = gcrt_page_size();
-  for (size_t i = 0; i < count && tracked.count < RANGES_MOST;) {
-    if (!worthwhile(&roots[i])) {
-      i++;
-      continue;
-    }
-    struct gcrt_range range = roots[i].range;
-    tracked.ranges[tracked.count++] = (struct tracked){
-        .root = roots[i], .low = gcrt_align_up(range.start, page), .high = gcrt_align_down(range.end, page)};
-    swap(&roots[i], &roots[--count]);
-  }
-  return count;
+  struct gcrt_range range = root->range;
+  tracked.ranges[tracked.count++] = (struct tracked){
+      .root = *root, .low = gcrt_align_up(range.start, page), .high = gcrt_align_down(range.end, page)};
+  return true;
 }
 
 static bool same(const struct gcrt_root *a, const struct gcrt_root *b) {
@@ -79,10 +70,16 @@ static struct tracked *tracked_of(const struct gcrt_root *root) {
   return NULL;
 }
 
+static void swap(struct gcrt_root *a, struct gcrt_root *b) {
+  struct gcrt_root old = *a;
+  *a = *b;
+  *b = old;
+}
+
 size_t gcrt_tracked_sort(struct gcrt_root *roots, size_t count) {
   for (size_t i = 0; i < tracked.count; i++) tracked.ranges[i].found = false;
   for (size_t i = 0; i < count;) {
-    struct tracked *range = worthwhile(&roots[i]) ? tracked_of(&roots[i]) : NULL;
+    struct tracked *range = gcrt_tracked_would(&roots[i]) ? tracked_of(&roots[i]) : NULL;
     if (range) {
       range->found = true;
       swap(&roots[i], &roots[--count]);

@@ -96,6 +96,10 @@ struct gcrt_central {
   struct gcrt_span *last;    /* of them; of no meaning if there is none */
 };
 
+/* Of gcrt_heap.marking. Threads that free act by its being 0 or not; while it begins, some have not seen it yet, and
+ * nothing is marked. It becomes 0 while all threads are stopped. */
+enum { GCRT_MARKING_BEGINS = 1, GCRT_MARKING = 2 };
+
 struct gcrt_heap {
   uintptr_t base;
   size_t reserved;   /* bytes */
@@ -106,7 +110,7 @@ struct gcrt_heap {
   struct gcrt_chunk *chunks;
   gcrt_word *allocs;   /* [GCRT_WORDS] a chunk */
   gcrt_mark *marks[2]; /* by GCRT_FLAG_FINE: tables of mark bytes */
-  gcrt_word marking;   /* objects are being marked while the program runs. Changes while all threads are stopped */
+  gcrt_word marking;   /* 0, or one of the next: objects are being marked while the program runs */
   unsigned white; /* 1 or 2: the mark byte of an object that is not marked. Changes while all threads are stopped */
   struct gcrt_span *spans;
   struct gcrt_central *central; /* [GCRT_SLOTS] */

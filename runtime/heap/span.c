@@ -126,12 +126,20 @@ struct gcrt_span *gcrt_span_large(size_t size, size_t alignment, enum gcrt_kind 
   return span;
 }
 
+static void forget_freed(const struct gcrt_chunk *chunk) {
+  gcrt_mark *marks = gcrt_span_marks(chunk);
+  for (size_t i = 0; i * 64 < chunk->cells; i++) gcrt_marks_store(marks + 64 * i, gcrt_marks_any(marks + 64 * i), 0);
+}
+
 void gcrt_span_destroy(struct gcrt_span *span) {
   size_t first = gcrt_span_index(span);
   size_t chunks = gcrt_load(&span->chunks);
   bool never_used = span->fresh == 0;
   if (gcrt_heap.chunks[first].flags & GCRT_FLAG_NOSCAN) gcrt_pages_tracked(first, chunks);
-  GCRT_CHECK(gcrt_load(&span->used) == 0 && !gcrt_load(&gcrt_heap.marking));
+  size_t marking = gcrt_load(&gcrt_heap.marking);
+  GCRT_CHECK(gcrt_load(&span->used) == 0 && marking != GCRT_MARKING);
+  /* Marking has begun since it was decided. Threads that knew have freed cells here in the way of marking. */
+  if (marking) forget_freed(&gcrt_heap.chunks[first]);
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
   gcrt_store_byte(&span->listed, false);
   gcrt_store_release(&span->chunks, 0);

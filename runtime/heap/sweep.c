@@ -54,6 +54,8 @@ static size_t sweep_span(struct gcrt_central *central, struct gcrt_span *span) {
   gcrt_store(&span->windows, span->kept_windows);
   span->kept_windows = 0;
   gcrt_store_byte(&span->swept, (uint8_t)gcrt_load(&gcrt_heap.epoch));
+  /* In a forked child it may still be called that of a thread that had taken it and not yet noted so. */
+  if (!large) gcrt_store_byte(&span->owned, false);
   if (freed) gcrt_add(&gcrt_heap_stats.frees[chunk->class], freed);
   if (large && freed) gcrt_add(&gcrt_heap_stats.large_freed_bytes, bytes);
   size_t left = gcrt_sub_full(&span->used, freed) - freed;

@@ -14,7 +14,8 @@ static size_t verify_span(size_t first) {
   GCRT_CHECK(chunk->first == first && span->chunks > 0);
   GCRT_CHECK(chunk->cells <= 64 * GCRT_WORDS && span->fresh <= chunk->cells);
   GCRT_CHECK(chunk->class == gcrt_slot_class(span->slot) && large == (chunk->class == 0));
-  GCRT_CHECK(!(span->owned && span->listed) && !gcrt_span_unswept(span));
+  GCRT_CHECK(!(span->owned && span->listed));
+  GCRT_CHECK(!gcrt_span_unswept(span));
   if (large) {
     GCRT_CHECK(chunk->cell == 0 && chunk->cells == 1 && span->size <= (size_t)span->chunks * GCRT_CHUNK);
   } else {

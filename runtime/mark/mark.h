@@ -40,8 +40,12 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
 /* Marking beside the program, in steps, by the thread that runs the collection. */
 /* Before all. */
 void gcrt_mark_begin(void);
-/* With the mutators stopped: makes grey what the roots point to. */
+/* Makes grey what the roots point to. They may be changing. */
 void gcrt_mark_grey(const struct gcrt_root *roots, size_t count);
+/* notes.c: notes what words point to, before anything may be marked; as of a stack, one past the end counts. */
+void gcrt_mark_note(struct gcrt_range range);
+/* Makes grey what was noted. */
+void gcrt_mark_grey_noted(void);
 /* Scans the marked objects between two addresses of the heap again, and makes grey what they point to. */
 void gcrt_mark_written(uintptr_t low, uintptr_t high);
 /* The same for global variables: words between two addresses, of which some may have changed. */

@@ -44,6 +44,10 @@ void gcrt_marker_assist(struct gcrt_marker *marker, struct gcrt_block *block, si
 /* Gives the empty stack's block back. */
 void gcrt_marker_finish(struct gcrt_marker *marker);
 
+/* notes.c, for team.c */
+void gcrt_mark_grey_notes(struct gcrt_marker *marker);
+void gcrt_notes_after_fork(void);
+
 /* team.c, for marker.c */
 /* The crew, whose low 16 bits say how many markers have nothing to do; whether somebody else wants work, who is not
  * there yet or went without. */

@@ -411,6 +411,8 @@ void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
   }
 }
 
+void gcrt_mark_grey_noted(void) { gcrt_mark_grey_notes(&team.markers[0]); }
+
 void gcrt_mark_written(uintptr_t low, uintptr_t high) {
   gcrt_marker_written(&team.markers[0], (struct gcrt_range){low, high});
 }
@@ -461,6 +463,7 @@ static void abandon(void) {
   }
   gcrt_block_forget();
   gcrt_copies_after_fork();
+  gcrt_notes_after_fork();
   gcrt_store(&team.overflowed, 0);
   gcrt_store(&team.sources, 0);
   team.shared_count = 0;

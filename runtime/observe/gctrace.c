@@ -2,9 +2,10 @@
  *
  *   gc N @TIMEs SHARE%: FIRST+BESIDE+LAST ms clock, … ms cpu, START->END->LIVE MB, GOAL MB goal, …
  *
- * The three phases are Go's: the first stop, marking beside the program, the last stop. A collection in one stop is all
- * last stop, 0+0+LAST, so that FIRST + LAST is always how long the program stood still, and the two sizes before LIVE
- * are the same. What the sweep and arming take is beside the program and in none of the three.
+ * The three phases are Go's: before marking, beside the program, the last stop. What Go does in a first stop is done
+ * here to one thread after the other: FIRST is how long one of them was kept at most. A collection in one stop is all
+ * last stop, 0+0+LAST, and the two sizes before LIVE are the same. What the sweep and arming take is beside the program
+ * and in none of the three.
  *
  * Called under the cycle's lock. One write(2) a line, no allocation; numbers are formatted by hand, as the formatter
  * knows no fractions. */
@@ -33,13 +34,13 @@ static unsigned long megabytes(uint64_t bytes) { return (unsigned long)((bytes +
 
 static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
 
-/* FIRST+BESIDE+LAST, by the clock and of processors. In the first stop one thread works. */
+/* FIRST+BESIDE+LAST, by the clock and of processors. */
 static void phases(char clock[3][NUMBER], char cpu[3][NUMBER], const struct gcrt_cycle_report *report) {
-  uint64_t first = report->concurrent ? report->first_pause_ns : 0;
+  uint64_t first = report->concurrent ? report->visit_ns : 0;
   uint64_t beside = report->concurrent ? minus(report->mark_ns, report->arm_ns + report->pause_ns) : 0;
   milliseconds(clock[0], first);
   milliseconds(clock[1], beside);
-  milliseconds(clock[2], report->last_pause_ns);
+  milliseconds(clock[2], report->pause_ns);
   milliseconds(cpu[0], first);
   milliseconds(cpu[1], minus(report->mark_cpu_ns + report->scan_cpu_ns, report->stop_cpu_ns));
   milliseconds(cpu[2], report->stop_cpu_ns);

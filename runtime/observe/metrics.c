@@ -27,7 +27,7 @@ static struct {
   struct gcrt_lock lock;
   uint64_t start; /* monotonic ns */
   uint64_t pause_ns[RUNTIME_METRICS_PAUSES], pause_end[RUNTIME_METRICS_PAUSES];
-  uint64_t pause_total, pause_max, stopping, arming, sweeping, gc_cpu, last_gc, stack_scan, globals_scan;
+  uint64_t pause_total, pause_max, visit_max, assisting, stopping, arming, sweeping, gc_cpu, last_gc, stack_scan, globals_scan;
   uint64_t rounds, pages, pages_stopped;
   uint32_t cycles, forced, concurrent;
   unsigned cpus;
@@ -47,7 +47,9 @@ static void count_cycle(const struct gcrt_cycle_report *report) {
   observed.forced += gcrt_cycle_forced(report->reason);
   observed.concurrent += report->concurrent;
   observed.pause_total += pause;
-  observed.pause_max = gcrt_max(observed.pause_max, gcrt_max(report->first_pause_ns, report->last_pause_ns));
+  observed.pause_max = gcrt_max(observed.pause_max, pause);
+  observed.visit_max = gcrt_max(observed.visit_max, report->visit_ns);
+  observed.assisting += report->assist_ns;
   observed.stopping += report->stopping_ns;
   observed.arming += report->arm_ns;
   observed.sweeping += report->sweep_ns;
@@ -89,6 +91,8 @@ static void read_cycles(struct runtime_metrics *m) {
   memcpy(m->pause_end, observed.pause_end, sizeof m->pause_end);
   m->pause_total_ns = observed.pause_total;
   m->pause_max_ns = observed.pause_max;
+  m->visit_max_ns = observed.visit_max;
+  m->assist_total_ns = observed.assisting;
   m->stopping_total_ns = observed.stopping;
   m->arm_total_ns = observed.arming;
   m->sweep_total_ns = observed.sweeping;

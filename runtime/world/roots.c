@@ -161,15 +161,24 @@ static void sort_runners(void) {
   }
 }
 
+static void find_runner(const struct gcrt_thread *thread) {
+  if (!thread->started || gcrt_load(&thread->state) == GCRT_ENDED) return;
+  uintptr_t sp = thread->registers.sp;
+  if (thread->interrupted_sp && inside(sp, thread->alternate.low, thread->alternate.high)) sp = thread->interrupted_sp;
+  struct runner *runner = next(&runners, sizeof *runner);
+  *runner = (struct runner){sp, false};
+}
+
 static void find_runners(void) {
-  for (const struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
-    if (!t->started || gcrt_load(&t->state) == GCRT_ENDED) continue;
-    uintptr_t sp = t->registers.sp;
-    if (t->interrupted_sp && inside(sp, t->alternate.low, t->alternate.high)) sp = t->interrupted_sp;
-    struct runner *runner = next(&runners, sizeof *runner);
-    *runner = (struct runner){sp, false};
-  }
+  for (const struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) find_runner(t);
   sort_runners();
+}
+
+/* Where the stack is in use, as far as is known: from the lowest stack pointer on it, or from its low end. */
+static uintptr_t low_of(const struct gcrt_range *stack) {
+  const struct runner *items = runners.items;
+  size_t first = first_from(stack->start);
+  return first < runners.count && items[first].sp < stack->end ? items[first].sp : stack->start;
 }
 
 /* Each from the stack pointer of the thread that runs on it, or from its low end if none does. Before the threads' own
@@ -182,10 +191,9 @@ static void add_registered_stacks(void) {
   for (size_t i = 0; i < slots; i++) {
     const struct gcrt_range *stack = &stacks[i].range;
     if (!stacks[i].times) continue;
-    size_t first = first_from(stack->start);
-    bool runs = first < runners.count && items[first].sp < stack->end;
-    add(runs ? items[first].sp : stack->start, stack->end, GCRT_ROOT_STACK);
-    for (size_t r = first; r < runners.count && items[r].sp < stack->end; r++) items[r].registered = true;
+    add(low_of(stack), stack->end, GCRT_ROOT_STACK);
+    for (size_t r = first_from(stack->start); r < runners.count && items[r].sp < stack->end; r++)
+      items[r].registered = true;
   }
 }
 
@@ -253,13 +261,28 @@ static void add_thread_local(const struct gcrt_thread *thread) {
   }
 }
 
-static void add_thread(const struct gcrt_thread *thread) {
+/* Of one thread, while others run: who runs on which registered stack is not known, so these are left to whoever looks
+ * at all of them. */
+static void add_stacks_of_one(const struct gcrt_thread *thread) {
+  uintptr_t sp = thread->registers.sp;
+  if (inside(sp, thread->alternate.low, thread->alternate.high)) {
+    add(sp, thread->alternate.high, GCRT_ROOT_STACK);
+    sp = thread->interrupted_sp;
+  }
+  if (inside(sp, thread->stack.low, thread->stack.high) || initial_stack_grew(thread, sp)) {
+    add(sp, thread->stack.high, GCRT_ROOT_STACK);
+  } else {
+    add_whole(thread);
+  }
+}
+
+static void add_thread(const struct gcrt_thread *thread, void (*add_its_stacks)(const struct gcrt_thread *)) {
   add((uintptr_t)thread->roots, (uintptr_t)(thread->roots + GCRT_COUNT(thread->roots)), GCRT_ROOT_GLOBAL);
   if (!thread->started || gcrt_load(&thread->state) == GCRT_ENDED) return;
   const uintptr_t *values = thread->registers.values;
   add((uintptr_t)values, (uintptr_t)(values + thread->registers.count), GCRT_ROOT_STACK);
   add(thread->frame.low, thread->frame.high, GCRT_ROOT_STACK);
-  add_stacks(thread);
+  add_its_stacks(thread);
   add_thread_local(thread);
   if (thread->specific) {
     add((uintptr_t)thread->specific, (uintptr_t)(thread->specific + PTHREAD_KEYS_MAX), GCRT_ROOT_GLOBAL);
@@ -278,7 +301,7 @@ struct gcrt_root *gcrt_roots_collect(size_t *count) {
   modules_seen = modules.count;
   data_seen = roots.count;
   add_registered_stacks();
-  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) add_thread(t);
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) add_thread(t, add_stacks);
   size_t slots;
   const struct gcrt_registered *ranges = gcrt_root_ranges(&slots);
   for (size_t i = 0; i < slots; i++) {
@@ -286,4 +309,55 @@ struct gcrt_root *gcrt_roots_collect(size_t *count) {
   }
   *count = roots.count;
   return roots.items;
+}
+
+void gcrt_roots_look_at_modules(void) {
+  modules.count = runners.count = 0;
+  gcrt_loader_tls(add_module, NULL);
+}
+
+const struct gcrt_root *gcrt_roots_of_thread(const struct gcrt_thread *thread, size_t *count) {
+  roots.count = 0;
+  find_runner(thread);
+  add_thread(thread, add_stacks_of_one);
+  *count = roots.count;
+  return roots.items;
+}
+
+struct shared {
+  void (*visit)(void *argument, struct gcrt_root root);
+  void *argument;
+};
+
+static void visit_data(void *argument, struct gcrt_range range) {
+  const struct shared *shared = argument;
+  struct gcrt_root root = {{gcrt_align_up(range.start, GCRT_WORD_BYTES), gcrt_align_down(range.end, GCRT_WORD_BYTES)},
+                           GCRT_ROOT_DATA};
+  if (root.range.start < root.range.end) shared->visit(shared->argument, root);
+}
+
+/* The table may change between two looks: what is overlooked is found in the stop. */
+static void visit_registered(const struct shared *shared, const struct gcrt_registered *(*table)(size_t *),
+                             enum gcrt_root_kind kind) {
+  size_t slots = SIZE_MAX;
+  for (size_t i = 0; i < slots; i++) {
+    gcrt_root_set_lock();
+    const struct gcrt_registered *items = table(&slots);
+    if (i < slots && items[i].times) {
+      struct gcrt_root root = {items[i].range, kind};
+      if (kind == GCRT_ROOT_STACK) root.range.start = gcrt_align_up(low_of(&items[i].range), GCRT_WORD_BYTES);
+      shared->visit(shared->argument, root);
+    }
+    gcrt_root_set_unlock();
+  }
+}
+
+void gcrt_roots_visit_shared(void (*visit)(void *argument, struct gcrt_root root), void *argument) {
+  struct shared shared = {visit, argument};
+  gcrt_root_set_lock();
+  sort_runners();
+  gcrt_root_set_unlock();
+  gcrt_loader_data(visit_data, &shared);
+  visit_registered(&shared, gcrt_root_ranges, GCRT_ROOT_ADDED);
+  visit_registered(&shared, gcrt_root_stacks, GCRT_ROOT_STACK);
 }

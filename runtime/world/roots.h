@@ -52,4 +52,15 @@ bool gcrt_roots_reserve(void);
  * array that stays valid until the next call. */
 struct gcrt_root *gcrt_roots_collect(size_t *count);
 
+/* While the program runs: what these miss, and what changes behind them, gcrt_roots_collect finds. */
+/* Under the loader's lock and gcrt_world.lock, after gcrt_roots_reserve and before gcrt_roots_of_thread. */
+void gcrt_roots_look_at_modules(void);
+/* The same locks; the thread does not run (gcrt_world_visit). Registers, own stack, thread-local variables. Valid until
+ * the next call. */
+struct gcrt_thread;
+const struct gcrt_root *gcrt_roots_of_thread(const struct gcrt_thread *thread, size_t *count);
+/* Under the loader's lock: global variables and what the program registered. The root set is locked for each of the
+ * latter: visit returns soon and registers nothing. */
+void gcrt_roots_visit_shared(void (*visit)(void *argument, struct gcrt_root root), void *argument);
+
 #endif

@@ -1,4 +1,4 @@
-/* Stopping and resuming the world; the states and invariants stand in thread.h.
+/* Stopping and resuming the world, and visiting its threads one by one; the states and invariants stand in thread.h.
  *
  * A running thread gets the stop signal. Its handler publishes the interrupted registers and sleeps on the thread's
  * state until the stopper resets it. Parked threads are held where they are. Nothing here allocates or calls the
@@ -28,7 +28,8 @@ void gcrt_thread_resumed(size_t times) {
 /* Says that this thread has stopped, and sleeps until it is resumed. */
 static void stay(struct gcrt_thread *thread) {
   gcrt_store_release(&thread->state, GCRT_STOPPED);
-  if (gcrt_add_full(&gcrt_world.pending, (size_t)-1) == 1) gcrt_futex_wake(&gcrt_world.pending, 1);
+  bool last = gcrt_add_full(&gcrt_world.pending, (size_t)-1) == 1;
+  if (last || gcrt_load(&gcrt_world.visiting)) gcrt_futex_wake(&gcrt_world.pending, 1);
   while (gcrt_load_acquire(&thread->state) == GCRT_STOPPED) {
     gcrt_futex_wait(&thread->state, GCRT_STOPPED, -1);
   }
@@ -143,19 +144,30 @@ static void name_missing(uint64_t waited_ns) {
   }
 }
 
-static void wait_for_all(void) {
-  uint64_t begin = gcrt_clock_monotonic();
-  uint64_t next = (uint64_t)stop_timeout_ns;
-  size_t left;
-  while ((left = gcrt_load_acquire(&gcrt_world.pending)) != 0) {
-    uint64_t waited = gcrt_clock_monotonic() - begin;
-    if (waited >= next) {
-      name_missing(waited);
-      next *= 2;
-      continue;
-    }
-    gcrt_futex_wait(&gcrt_world.pending, (uint32_t)left, (int64_t)(next - waited));
+/* How long threads have been waited for, and when those that are missing are named next. */
+struct patience {
+  uint64_t begin, next;
+};
+
+static struct patience patience_new(void) {
+  return (struct patience){gcrt_clock_monotonic(), (uint64_t)stop_timeout_ns};
+}
+
+/* While so many are pending. */
+static void wait_for_some(struct patience *patience, size_t pending) {
+  uint64_t waited = gcrt_clock_monotonic() - patience->begin;
+  if (waited >= patience->next) {
+    name_missing(waited);
+    patience->next *= 2;
+    return;
   }
+  gcrt_futex_wait(&gcrt_world.pending, (uint32_t)pending, (int64_t)(patience->next - waited));
+}
+
+static void wait_for_all(void) {
+  struct patience patience = patience_new();
+  size_t left;
+  while ((left = gcrt_load_acquire(&gcrt_world.pending)) != 0) wait_for_some(&patience, left);
 }
 
 uint64_t gcrt_world_stop(void) {
@@ -188,6 +200,41 @@ void gcrt_world_resume(void) {
     if (t != gcrt_self) any |= release(t);
   }
   gcrt_store(&gcrt_world.resumed, any ? gcrt_clock_monotonic() : 0);
+}
+
+static bool come(const struct gcrt_thread *thread) {
+  size_t state = gcrt_load_acquire(&thread->state);
+  return state != GCRT_SIGNALLED && state != GCRT_DEFERRED;
+}
+
+uint64_t gcrt_world_visit(void (*visit)(struct gcrt_thread *thread, void *argument), void *argument) {
+  GCRT_CHECK(!gcrt_world.stopped && gcrt_load(&gcrt_world.pending) == 0);
+  gcrt_store_full(&gcrt_world.visiting, 1);
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+    t->to_visit = t != gcrt_self;
+    if (t->to_visit) halt(t);
+  }
+  struct patience patience = patience_new();
+  uint64_t longest = 0;
+  for (bool more = true; more;) {
+    size_t pending = gcrt_load_acquire(&gcrt_world.pending);
+    more = false;
+    for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) {
+      if (!t->to_visit) continue;
+      if (!come(t)) {
+        more = true;
+        continue;
+      }
+      uint64_t begin = gcrt_clock_monotonic();
+      visit(t, argument);
+      (void)release(t);
+      t->to_visit = false;
+      longest = gcrt_max(longest, gcrt_clock_monotonic() - begin);
+    }
+    if (more) wait_for_some(&patience, pending);
+  }
+  gcrt_store(&gcrt_world.visiting, 0);
+  return longest;
 }
 
 void gcrt_world_let_run(uint64_t ns) {

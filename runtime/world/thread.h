@@ -9,7 +9,8 @@
  *
  * Invariants:
  *  - A stop moves every thread but the caller's to STOPPED, HELD or AWAITED, or finds it ENDED; only then it counts as
- *    done. In these states `registers` holds the thread's registers, and nothing below registers.sp is in use.
+ *    done. In these states `registers` holds the thread's registers, and nothing below registers.sp is in use. A visit
+ *    moves each thread there as well, but lets it go on before the others have come.
  *  - A thread is signalled only after RUNNING → SIGNALLED, and it cannot park before its handler has run: so no system
  *    call made in a park is ever interrupted by the stop signal.
  *  - `busy` is written by the thread alone. While it is not 0 the thread is not stopped, so a stop finds no lock of the
@@ -58,6 +59,7 @@ struct gcrt_thread {
   pthread_t handle;
   bool started; /* its registers are published when it stops; before, its argument is all it has */
   bool explicit_registration;
+  bool to_visit;        /* by the visit that is under way; of the thread that makes it */
   bool named;           /* handle is valid */
   bool creating;        /* the creator's pthread_create has not returned: it still refers to this record */
   bool detached;        /* nobody will ask for the result */
@@ -75,6 +77,7 @@ struct gcrt_world {
   gcrt_word records;  /* threads in the list; written under the lock */
   size_t count;       /* threads that are not ENDED */
   gcrt_word pending;  /* signalled threads that have not stopped yet */
+  gcrt_word visiting; /* whoever stops wakes the one who waits for all */
   gcrt_word resuming; /* threads that were resumed and have not been scheduled since */
   gcrt_word resumed;  /* ns of the monotonic clock: when threads were resumed last; 0: nobody had to be */
   bool stopped;
@@ -123,6 +126,11 @@ bool gcrt_thread_specific(unsigned key, uintptr_t value);
 /* Stops every known thread except the caller. The caller holds gcrt_world.lock. Returns the ns it took. */
 uint64_t gcrt_world_stop(void);
 void gcrt_world_resume(void);
+/* Calls visit(thread, argument) for every thread in the list but the caller's, while the thread does not run, and lets
+ * it go on at once: no thread waits for another. When this returns, each has been outside of critical sections and has
+ * seen what was stored before. The caller holds gcrt_world.lock. Returns the ns that one thread was kept at most, once
+ * it had stopped and was come to. */
+uint64_t gcrt_world_visit(void (*visit)(struct gcrt_thread *thread, void *argument), void *argument);
 /* Before a stop that no allocation by other threads brought about: waits until the threads of the last stop have run,
  * each for about so long, but no longer than 10 ms for their being scheduled at all. Without it, a thread that collects
  * in a loop would stop all others again before they execute an instruction. */
