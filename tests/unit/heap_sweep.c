@@ -106,6 +106,43 @@ START_TEST(nothing_marked_leaves_only_windows) {
 }
 END_TEST
 
+/* A thread that takes a span is left behind by a fork before it has noted which. */
+START_TEST(a_span_whose_owner_is_gone_is_anybodys) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  unsigned slot = gcrt_slot_for(512, GCRT_SCAN);
+  char *cell = take_cell(cache, slot);
+  struct gcrt_span *span = cache->refill[slot].span;
+  cache->refill[slot].span = NULL;
+  ck_assert(gcrt_load_byte(&span->owned));
+  mark_cell(cell);
+  sweep(false);
+  ck_assert_ptr_eq(gcrt_central_take(slot), span);
+}
+END_TEST
+
+/* Who frees may not know yet that marking has begun, and end a span in which another thread has freed that does. */
+START_TEST(a_span_that_ends_as_marking_begins_leaves_no_marks) {
+  fresh_heap(16 * MIB);
+  cache = new_cache();
+  unsigned slot = gcrt_slot_for(512, GCRT_SCAN);
+  char *cell = take_cell(cache, slot);
+  gcrt_cache_retire(cache);
+  struct gcrt_place place;
+  ck_assert(gcrt_find((uintptr_t)cell, &place));
+  gcrt_mark *mark = place.mark;
+  struct gcrt_span *span = gcrt_central_take(slot);
+  ck_assert_uint_eq(gcrt_span_start(span), (uintptr_t)cell);
+  gcrt_store(&gcrt_heap.marking, GCRT_MARKING_BEGINS);
+  ck_assert(gcrt_object_free(&place, false));
+  ck_assert_uint_eq(*mark, GCRT_MARK_FREED);
+  gcrt_span_destroy(span);
+  ck_assert_uint_eq(*mark, 0);
+  gcrt_store(&gcrt_heap.marking, 0);
+  gcrt_heap_verify();
+}
+END_TEST
+
 START_TEST(unused_cells_of_a_window_survive_a_sweep) {
   fresh_heap(16 * MIB);
   cache = new_cache();
@@ -173,7 +210,7 @@ START_TEST(cells_freed_while_marking_are_not_handed_out) {
   enum { CELLS = 65536 / 512 };
   char *cells[CELLS];
   for (size_t i = 0; i < CELLS; i++) cells[i] = take_cell(cache, slot);
-  gcrt_store(&gcrt_heap.marking, 1);
+  gcrt_store(&gcrt_heap.marking, GCRT_MARKING);
   for (size_t i = 0; i < CELLS; i++) {
     struct gcrt_place place;
     ck_assert(gcrt_find((uintptr_t)cells[i], &place));
@@ -198,7 +235,7 @@ END_TEST
 START_TEST(given_up_marking_leaves_no_marks) {
   struct test_random random = test_random_stream(3);
   allocate(&random);
-  gcrt_store(&gcrt_heap.marking, 1);
+  gcrt_store(&gcrt_heap.marking, GCRT_MARKING);
   mark_some(&random, 2);
   struct gcrt_place place;
   ck_assert(gcrt_find((uintptr_t)objects[0].cell, &place));
@@ -396,6 +433,8 @@ static Suite *make_suite(void) {
   TCase *tc = test_case(suite, "sweep", 120);
   tcase_add_loop_test(tc, survivors_are_what_was_marked, 0, 4);
   tcase_add_test(tc, nothing_marked_leaves_only_windows);
+  tcase_add_test(tc, a_span_whose_owner_is_gone_is_anybodys);
+  tcase_add_test(tc, a_span_that_ends_as_marking_begins_leaves_no_marks);
   tcase_add_test(tc, unused_cells_of_a_window_survive_a_sweep);
   tcase_add_test(tc, large_object_freed_beside_the_sweep_was_ended_twice);
   tcase_add_test(tc, large_object_freed_before_its_sweep_ends_with_it);

@@ -32,7 +32,7 @@ static void begin(void) {
   static const struct gcrt_root roots[] = {{{(uintptr_t)root, (uintptr_t)(root + 1)}, GCRT_ROOT_GLOBAL}};
   root[0] = (uintptr_t)table;
   gcrt_heap_begin_marking();
-  gcrt_store(&gcrt_heap.marking, 1);
+  gcrt_store(&gcrt_heap.marking, GCRT_MARKING);
   gcrt_mark_begin();
   gcrt_mark_grey(roots, 1);
   gcrt_mark_grey_out(1, true);
