@@ -23,8 +23,10 @@ GC_API void gc_free_os_memory(void);
 /* With GCRT_TRACKER=explicit, after every store of a pointer into memory of the heap, the first one into a new object
  * included: `object` is the address that was written, or the start of an object of which anything was. A large object
  * that is written in one place is best told by that place. Without a call the object that the pointer leads to may be
- * reclaimed. It is for language runtimes that know their stores; with any other tracker it does nothing, and in no case
- * much. NULL and addresses that are not the heap's are passed over. Async-signal-safe. */
+ * reclaimed; also if the last stop of a collection comes between the store and the call while the pointer is nowhere
+ * else: call gc_keep_alive with it afterwards. It is for language runtimes that know their stores; with any other
+ * tracker it does nothing, and in no case much. NULL and addresses that are not the heap's are passed over.
+ * Async-signal-safe. */
 GC_API void gc_write_barrier(void *object);
 
 /* Keeps what p points to alive up to this call: for an object whose only pointer is disguised. It does nothing. */

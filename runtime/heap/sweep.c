@@ -58,6 +58,8 @@ static size_t sweep_span(struct gcrt_central *central, struct gcrt_span *span) {
   if (!large) gcrt_store_byte(&span->owned, false);
   if (freed) gcrt_add(&gcrt_heap_stats.frees[chunk->class], freed);
   if (large && freed) gcrt_add(&gcrt_heap_stats.large_freed_bytes, bytes);
+  /* Under the lock: a fork, which holds all of them, leaves this thread behind. */
+  if (freed) gcrt_sub(&gcrt_heap.live, freed * bytes);
   size_t left = gcrt_sub_full(&span->used, freed) - freed;
   if (left == 0) {
     gcrt_span_destroy(span);
@@ -103,10 +105,7 @@ bool gcrt_heap_sweep_some(void) {
   size_t end = gcrt_min(first + CHUNKS_A_BATCH, gcrt_load(&gcrt_heap.sweep_end));
   size_t freed = 0;
   for (size_t i = first; i < end; i++) freed += sweep_at(i);
-  if (freed) {
-    gcrt_sub(&gcrt_heap.live, freed);
-    gcrt_add(&gcrt_heap.sweep_freed, freed);
-  }
+  if (freed) gcrt_add(&gcrt_heap.sweep_freed, freed);
   gcrt_add_full(&gcrt_heap.sweepers, (size_t)-1);
   return true;
 }

@@ -29,12 +29,14 @@ static struct {
 static size_t slots_size(size_t count) { return gcrt_align_up(count * sizeof(struct slot), gcrt_page_size()); }
 static size_t words_size(size_t count) { return gcrt_align_up(count * GCRT_COPY_BYTES, gcrt_page_size()); }
 
+/* Forgotten before it is unmapped: the child of a fork in between would unmap what came to the same place. */
 static void give_back(void) {
-  if (copies.count == 0) return;
-  gcrt_memory_unmap(copies.slots, slots_size(copies.count));
-  gcrt_memory_unmap(copies.words, words_size(copies.count));
+  size_t count = copies.count;
+  if (count == 0) return;
   copies.count = 0;
-  gcrt_store(&copies.bytes, 0);
+  gcrt_store_full(&copies.bytes, 0);
+  gcrt_memory_unmap(copies.slots, slots_size(count));
+  gcrt_memory_unmap(copies.words, words_size(count));
 }
 
 static void take(size_t count) {

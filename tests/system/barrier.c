@@ -32,6 +32,7 @@ static uint64_t random_of(struct mutator *m) {
 static void store(struct token **place, struct token *token) {
   *place = token;
   gc_write_barrier(place);
+  gc_keep_alive(token);
 }
 
 static void build(struct mutator *m, size_t first) {
@@ -39,8 +40,10 @@ static void build(struct mutator *m, size_t first) {
   m->table = gc_alloc_array(SLOTS, sizeof *m->table);
   m->boxes = gc_alloc_array(BOXES, sizeof *m->boxes);
   for (size_t i = 0; i < BOXES; i++) {
-    m->boxes[i] = gc_alloc(sizeof **m->boxes);
+    struct token **box = gc_alloc(sizeof *box);
+    m->boxes[i] = box;
     gc_write_barrier(&m->boxes[i]);
+    gc_keep_alive(box);
   }
   for (size_t i = 0; i < SLOTS; i++) {
     struct token *token = gc_alloc(sizeof *token);
@@ -66,6 +69,7 @@ static void *move(void *argument) {
       TEST_REQUIRE(box != NULL);
       m->boxes[0] = box;
       gc_write_barrier(m->boxes);
+      gc_keep_alive(box);
     }
   }
   atomic_fetch_sub(&running, 1);

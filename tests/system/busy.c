@@ -2,11 +2,13 @@
  * lost shows as a sum that is wrong. `heads` is the only root of it. */
 #include "busy.h"
 
+#include <dirent.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { LISTS = 512, NODE_BYTES = 64 };
 
@@ -107,6 +109,21 @@ unsigned busy_collections(void) { return __atomic_load_n(&collected, __ATOMIC_AC
 void busy_wait(unsigned collections) {
   unsigned first = __atomic_load_n(&collected, __ATOMIC_ACQUIRE);
   while (__atomic_load_n(&collected, __ATOMIC_ACQUIRE) - first < collections) sched_yield();
+}
+
+size_t busy_descriptors(void) {
+  size_t count = 0;
+  DIR *directory = opendir("/proc/self/fd");
+  TEST_REQUIRE(directory != NULL);
+  for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+    char target[256];
+    ssize_t length = readlinkat(dirfd(directory), entry->d_name, target, sizeof target - 1);
+    if (length < 0) continue;
+    target[length] = '\0';
+    count += strstr(target, "[userfaultfd]") != NULL || strstr(target, "/pagemap") != NULL;
+  }
+  closedir(directory);
+  return count;
 }
 
 void busy_forget_thread(void) { collecting = 0; }

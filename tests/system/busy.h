@@ -32,6 +32,9 @@ unsigned busy_collections(void);
 /* Waits until so many more collections have ended. */
 void busy_wait(unsigned collections);
 
+/* Descriptors of a write tracker that this process has open. */
+size_t busy_descriptors(void);
+
 /* In a forked child: the thread is not there. */
 void busy_forget_thread(void);
 

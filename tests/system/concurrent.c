@@ -42,7 +42,9 @@ static struct link *list_make(size_t n, uint64_t seed) {
 }
 
 static void list_check(const struct link *list, size_t n, uint64_t seed) {
-  for (; n-- > 0; list = list->next) TEST_REQUIRE(list != NULL && list->check == seed + n, "link %zu", n);
+  for (; n-- > 0; list = list->next) {
+    TEST_REQUIRE(list != NULL && gc_base(list) == list && list->check == seed + n, "link %zu", n);
+  }
   TEST_REQUIRE(list == NULL);
 }
 
@@ -118,21 +120,78 @@ static int child_fork(int argc, char **argv) {
   return 0;
 }
 
+/* A tree keeps many markers at work. */
+struct branch {
+  struct branch *left, *right;
+  uint64_t id, unused[5];
+};
+
+static struct branch *tree_make(unsigned depth, uint64_t id) {
+  struct branch *branch = gc_alloc(sizeof *branch);
+  TEST_REQUIRE(branch != NULL);
+  branch->id = id;
+  if (depth == 0) return branch;
+  branch->left = tree_make(depth - 1, 2 * id);
+  branch->right = tree_make(depth - 1, 2 * id + 1);
+  return branch;
+}
+
+static void tree_check(const struct branch *branch, unsigned depth, uint64_t id) {
+  TEST_REQUIRE(branch != NULL && gc_base(branch) == branch && branch->id == id, "branch %llu", (unsigned long long)id);
+  if (depth == 0) return;
+  tree_check(branch->left, depth - 1, 2 * id);
+  tree_check(branch->right, depth - 1, 2 * id + 1);
+}
+
+/* No other thread of the program's: what the library's own are doing at the fork is all that is left to mend. */
+static int child_fork_alone(int argc, char **argv) {
+  unsigned depth = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 16;
+  struct branch *tree = tree_make(depth, 1);
+  gc_collect();
+  gc_set_percent(4);
+  for (uint64_t i = 0; i < 60; i++) {
+    list_check(list_make(3000 + i % 4 * 5000, i), 3000 + i % 4 * 5000, i);
+    pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      for (int round = 0; round < 2; round++) gc_collect();
+      tree_check(tree, depth, 1);
+      _exit(0);
+    }
+    wait_for(child);
+  }
+  tree_check(tree, depth, 1);
+  return 0;
+}
+
+/* What a program finds that was executed. It has no tracker of its own. */
+static int child_executed(int argc, char **argv) {
+  (void)argc, (void)argv;
+  TEST_REQUIRE(busy_descriptors() == 0, "%zu descriptors of the tracker were inherited", busy_descriptors());
+  return 0;
+}
+
+static pid_t execute_by_vfork(char *const *arguments) {
+  pid_t child = vfork();
+  if (child != 0) return child;
+  /* The parent sleeps where no signal reaches it. */
+  busy_wait(2);
+  execv(arguments[0], arguments);
+  _exit(127);
+}
+
 static int child_exec(int argc, char **argv) {
   pthread_t threads[2];
   busy_start(mebibytes(argc, argv));
   start_allocating(threads, 2);
-  char *const arguments[] = {"true", NULL};
-  for (int i = 0; i < 40; i++) {
+  char *const arguments[] = {(char *)(uintptr_t)test_program(), "--child", "executed", NULL};
+  setenv("GCRT_TRACKER", "none", 1);
+  for (int i = 0; i < 20; i++) {
     pid_t child = -1;
     if (i % 2) {
-      TEST_REQUIRE(posix_spawnp(&child, "true", NULL, NULL, arguments, environ) == 0);
+      TEST_REQUIRE(posix_spawn(&child, arguments[0], NULL, NULL, arguments, environ) == 0);
     } else {
-      child = vfork();
-      if (child == 0) {
-        execvp("true", arguments);
-        _exit(127);
-      }
+      child = execute_by_vfork(arguments);
     }
     wait_for(child);
   }
@@ -143,33 +202,46 @@ static int child_exec(int argc, char **argv) {
 
 /* --- libraries --- */
 
-static void use_library(uint64_t seed) {
-  static const char *const names[] = {"roots_library_bss", "roots_library_data", "roots_library_tls_bss",
-                                      "roots_library_tls_data"};
-  void *library = dlopen(ROOTS_MODULE, RTLD_NOW | RTLD_LOCAL);
+static const char *const small[] = {"roots_library_bss", "roots_library_data", "roots_library_tls_bss",
+                                    "roots_library_tls_data", NULL};
+static const char *const large[] = {"roots_library_large", NULL};
+
+static void **slots_of(void *library, const char *name) {
+  void **(*slots)(void);
+  *(void **)&slots = dlsym(library, name);
+  TEST_REQUIRE(slots != NULL, "%s", dlerror());
+  return slots();
+}
+
+/* From a frame of its own, which leaves no address behind. */
+static SYSTEM_NOINLINE void fill_slots(void *library, const char *const *names, uint64_t seed) {
+  for (size_t i = 0; names[i]; i++) slots_of(library, names[i])[3] = list_make(200, seed + i);
+}
+
+static void use_library(const char *path, const char *const *names, uint64_t seed) {
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   TEST_REQUIRE(library != NULL, "%s", dlerror());
-  for (size_t i = 0; i < 4; i++) {
-    void **(*slots)(void);
-    *(void **)&slots = dlsym(library, names[i]);
-    slots()[3] = list_make(200, seed + i);
-  }
+  fill_slots(library, names, seed);
   test_clear_stack();
-  busy_wait(1);
-  for (size_t i = 0; i < 4; i++) {
-    void **(*slots)(void);
-    *(void **)&slots = dlsym(library, names[i]);
-    list_check(slots()[3], 200, seed + i);
-    slots()[3] = NULL;
+  busy_wait(2);
+  for (size_t i = 0; names[i]; i++) {
+    void **slots = slots_of(library, names[i]);
+    list_check(slots[3], 200, seed + i);
+    slots[3] = NULL;
   }
   TEST_REQUIRE(dlclose(library) == 0, "%s", dlerror());
 }
 
 static int child_libraries(int argc, char **argv) {
   busy_start(mebibytes(argc, argv));
-  for (uint64_t i = 0; i < 30; i++) use_library(i * 1000);
-  /* And without waiting, as fast as they come and go. */
-  for (int i = 0; i < 300; i++) {
-    void *library = dlopen(ROOTS_MODULE, RTLD_NOW | RTLD_LOCAL);
+  for (uint64_t i = 0; i < 20; i++) {
+    use_library(ROOTS_MODULE, small, i * 1000);
+    use_library(LARGE_MODULE, large, i * 1000 + 500);
+  }
+  /* And without waiting, as fast as they come and go: many go while their variables are scanned. */
+  unsigned last = busy_collections() + 24;
+  for (int i = 0; busy_collections() < last; i++) {
+    void *library = dlopen(i % 2 ? LARGE_MODULE : ROOTS_MODULE, RTLD_NOW | RTLD_LOCAL);
     TEST_REQUIRE(library != NULL && dlclose(library) == 0);
   }
   busy_stop();
@@ -188,6 +260,7 @@ struct errand {
 
 static void *run_errand(void *arg) {
   struct errand *errand = arg;
+  TEST_REQUIRE(gc_base(errand) == errand);
   list_check(errand->list, 50, errand->seed);
   struct errand *result = gc_alloc(sizeof *result);
   TEST_REQUIRE(result != NULL);
@@ -212,12 +285,12 @@ static int child_threads(int argc, char **argv) {
     pthread_t threads[6];
     for (size_t i = 0; i < 6; i++) threads[i] = send(round * 100 + i);
     test_clear_stack();
-    if (round % 16 == 0) busy_wait(1);
+    if (round % 16 == 0) busy_wait(2);
     for (size_t i = 0; i < 6; i++) {
       void *result;
       TEST_REQUIRE(pthread_join(threads[i], &result) == 0);
       struct errand *errand = result;
-      TEST_REQUIRE(errand->seed == round * 100 + i + 7);
+      TEST_REQUIRE(gc_base(errand) == errand && errand->seed == round * 100 + i + 7);
       list_check(errand->list, 50, errand->seed);
     }
   }
@@ -230,13 +303,16 @@ static void *after_main(void *arg) {
   pthread_t threads[2];
   start_allocating(threads, 2);
   busy_wait(5);
+  const char *reason;
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), "none") != 0, "%s", reason);
   stop_allocating(threads, 2);
   busy_stop();
   printf("lived on\n");
   exit(0);
 }
 
-/* The first thread is a zombie before the first collection: its files in /proc cannot be read any more. */
+/* The first thread is a zombie before the first collection, and with GCRT_TRACKER=auto before the tracker is opened:
+ * its files in /proc cannot be read any more. */
 static int child_main_ends(int argc, char **argv) {
   pthread_t thread;
   TEST_REQUIRE(pthread_create(&thread, NULL, after_main, (void *)mebibytes(argc, argv)) == 0);
@@ -325,13 +401,50 @@ static SYSTEM_NOINLINE size_t fill(size_t size) {
   return count;
 }
 
+enum { WIDTH = 16000, TABLES = 8 };
+static void **tables;
+
+/* Tables of pointers, each with the next in its last place, which is marked first: the mark stack holds all of them at
+ * once. What is behind a pointer has a child that is found only where nothing of the stack is dropped. */
+static void make_tables(void) {
+  for (int n = 0; n < TABLES; n++) {
+    void **table = gc_alloc_array(WIDTH + 1, sizeof *table);
+    TEST_REQUIRE(table != NULL);
+    table[WIDTH] = tables;
+    tables = table;
+    for (size_t i = 0; i < WIDTH; i++) {
+      void **parent = table[i] = gc_alloc(sizeof *parent);
+      TEST_REQUIRE(parent != NULL && (*parent = gc_alloc(16)) != NULL);
+    }
+  }
+}
+
+static void check_tables(void) {
+  size_t n = 0;
+  for (void **table = tables; table; table = table[WIDTH], n++) {
+    TEST_REQUIRE(gc_base(table) == table);
+    for (size_t i = 0; i < WIDTH; i++) {
+      void **parent = table[i];
+      TEST_REQUIRE(gc_base(parent) == parent && gc_base(*parent) == *parent, "table %zu, %zu", n, i);
+    }
+  }
+  TEST_REQUIRE(!tables || n == TABLES);
+}
+
 static int child_exhaust(int argc, char **argv) {
   size_t size = strtoul(argv[2], NULL, 10);
+  bool limited = strcmp(argv[3], "limit") == 0;
   busy_start(mebibytes(argc, argv));
-  if (strcmp(argv[3], "limit") == 0) limit_address_space((size_t)64 << 10);
+  if (limited) limit_address_space((size_t)64 << 10);
+  if (limited) {
+    make_tables();
+    busy_wait(2);
+    TEST_REQUIRE(system_metrics().mark_overflows > 0, "the mark stack had room");
+  }
   for (int round = 0; round < 4; round++) {
-    TEST_REQUIRE(fill(size) > 0 || round > 0);
+    TEST_REQUIRE(fill(size) > 0, "round %d", round);
     busy_check();
+    check_tables();
   }
   busy_stop();
   printf("lived on\n");
@@ -341,7 +454,9 @@ static int child_exhaust(int argc, char **argv) {
 static const struct test_child_entry children[] = {
     BUSY_CHILD,
     {"fork", child_fork},
+    {"fork-alone", child_fork_alone},
     {"exec", child_exec},
+    {"executed", child_executed},
     {"libraries", child_libraries},
     {"threads", child_threads},
     {"main-ends", child_main_ends},
@@ -358,14 +473,22 @@ struct scenario {
 };
 
 static const struct scenario scenarios[] = {
-    {{"fork", "24"}, false, NULL},          {{"fork", "6"}, true, NULL},
-    {{"exec", "64"}, false, NULL},          {{"libraries", "64"}, false, NULL},
+    {{"fork", "24"}, false, NULL},
+    {{"fork", "6"}, true, NULL},
+    {{"fork-alone", "17"}, false, "GCRT_MARKERS=8"},
+    {{"fork-alone", "14"}, true, "GCRT_MARKERS=8"},
+    {{"exec", "64"}, false, NULL},
+    {{"libraries", "64"}, false, NULL},
     {{"libraries", "6"}, true, NULL},
 #if !SYSTEM_SANITIZED /* which keep the argument of a new thread in memory of their own until it runs */
-    {{"threads", "64"}, false, NULL},       {{"threads", "6"}, true, NULL},
+    {{"threads", "64"}, false, NULL},
+    {{"threads", "6"}, true, NULL},
 #endif
-    {{"main-ends", "64"}, false, NULL},     {{"collect-at-once", "64"}, false, NULL},
-    {{"collect-at-once", "6"}, true, NULL}, {{"settings", "64"}, false, NULL},
+    {{"main-ends", "64"}, false, NULL},
+    {{"main-ends", "64"}, false, "GCRT_TRACKER=auto"},
+    {{"collect-at-once", "64"}, false, NULL},
+    {{"collect-at-once", "6"}, true, NULL},
+    {{"settings", "64"}, false, NULL},
     {{"settings", "6"}, true, NULL},
 };
 
@@ -388,7 +511,10 @@ static const struct scenario exhaustions[] = {
 
 START_TEST(memory_runs_out_during_marking) {
   if (SYSTEM_SANITIZED) TEST_SKIP("sanitizers need more address space than the limit leaves");
+  /* The one marker needs the whole mark stack. */
+  setenv("GCRT_MARKERS", "1", 1);
   run(&exhaustions[_i]);
+  unsetenv("GCRT_MARKERS");
 }
 END_TEST
 

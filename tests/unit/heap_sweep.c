@@ -2,6 +2,7 @@
  * and every breach of an invariant is found. */
 #include "heap_fixture.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -259,6 +260,46 @@ START_TEST(the_dead_are_clobbered_when_asked) {
 }
 END_TEST
 
+static gcrt_word swept;
+
+static void *sweep_beside(void *unused) {
+  gcrt_heap_sweep_rest();
+  gcrt_store_release(&swept, 1);
+  return unused;
+}
+
+static size_t bytes_in_spans(void) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < gcrt_load(&gcrt_heap.used) / GCRT_CHUNK; i++) {
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    if (chunk->cells == 0 || chunk->first != i) continue;
+    bytes += gcrt_load(&gcrt_heap.spans[i].used) * (chunk->cell ? chunk->cell : gcrt_heap.spans[i].size);
+  }
+  return bytes;
+}
+
+/* A fork holds all locks of the heap, and its child keeps the count that it finds. */
+START_TEST(child_of_a_fork_beside_a_sweep_took_the_freed_for_alive) {
+  struct test_random random = test_random_stream(27);
+  for (int round = 0; round < 20; round++) {
+    allocate(&random);
+    mark_some(&random, 3);
+    gcrt_cache_keep_unused(cache);
+    gcrt_heap_flip(true);
+    gcrt_store(&swept, 0);
+    pthread_t sweeper;
+    ck_assert_int_eq(pthread_create(&sweeper, NULL, sweep_beside, NULL), 0);
+    while (!gcrt_load_acquire(&swept)) {
+      gcrt_heap_lock_all();
+      size_t live = gcrt_load(&gcrt_heap.live), bytes = bytes_in_spans();
+      gcrt_heap_unlock_all();
+      TEST_REQUIRE(live == bytes, "%zu bytes count as alive, %zu are", live, bytes);
+    }
+    ck_assert_int_eq(pthread_join(sweeper, NULL), 0);
+  }
+}
+END_TEST
+
 START_TEST(a_recount_agrees_with_the_bitmaps) {
   struct test_random random = test_random_stream(3);
   allocate(&random);
@@ -441,6 +482,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, cells_freed_while_marking_are_not_handed_out);
   tcase_add_test(tc, given_up_marking_leaves_no_marks);
   tcase_add_test(tc, the_dead_are_clobbered_when_asked);
+  tcase_add_test(tc, child_of_a_fork_beside_a_sweep_took_the_freed_for_alive);
   tcase_add_test(tc, a_recount_agrees_with_the_bitmaps);
   tcase_add_test(tc, mark_bytes_of_another_moment_are_mended);
   tcase_add_test(tc, window_newer_than_the_alloc_bits_takes_no_object_away);
