@@ -21,7 +21,8 @@ enum gcrt_option_type {
   TRACKER(auto)                                                                                                        \
   TRACKER(none)                                                                                                        \
   TRACKER(uffd)                                                                                                        \
-  TRACKER(explicit)
+  TRACKER(explicit)                                                                                                    \
+  TRACKER(mprotect)
 
 enum gcrt_tracker_choice {
 #define GCRT_TRACKER_CHOICE(name) GCRT_CHOOSE_##name,
