@@ -1,5 +1,6 @@
 /* The write tracker by page protection: what it reports, with few mappings too, that no write of several threads is
  * lost, and where faults go that are not its own. */
+#include "heap/heap.h"
 #include "sys/memory.h"
 #include "sys/protection.h"
 #include "world/faults.h"
@@ -196,6 +197,26 @@ START_TEST(the_kernel_may_refuse) {
 }
 END_TEST
 
+/* A chunk may be freed and handed out again between the moment it was seen to be worth arming and the first stop. */
+START_TEST(chunks_of_the_heap_are_handed_out_writable) {
+  char reason[128];
+  bool zeroed;
+  TEST_REQUIRE(tracker->start(reason, sizeof reason), "%s", reason);
+  TEST_REQUIRE(tracker->add(gcrt_heap.base, gcrt_heap.base + gcrt_heap.reserved));
+  page_bytes = gcrt_page_size();
+  size_t first = gcrt_pages_take(1, 1, &zeroed);
+  TEST_REQUIRE(first != SIZE_MAX);
+  struct area area = {(char *)gcrt_chunk_address(first), PAGES};
+  arm(&area);
+  assert_written(&area, "........");
+  gcrt_pages_give(first, 1, false);
+  TEST_REQUIRE(gcrt_pages_take(1, 1, &zeroed) == first);
+  assert_written(&area, "wwwwwwww");
+  int fds[2];
+  TEST_REQUIRE(pipe(fds) == 0 && write(fds[1], "pipe", 4) == 4 && read(fds[0], area.start, 4) == 4);
+}
+END_TEST
+
 /* --- several threads --------------------------------------------------------------------------------------------- */
 
 enum { SHARED_PAGES = 64, WRITERS = 3, ROUNDS = 120 };
@@ -384,6 +405,7 @@ static Suite *make_suite(void) {
   tcase_add_test(pages, errno_is_kept);
   tcase_add_test(pages, mappings_are_limited);
   tcase_add_test(pages, the_kernel_may_refuse);
+  tcase_add_test(pages, chunks_of_the_heap_are_handed_out_writable);
   tcase_add_loop_test(pages, no_write_falls_between_scans, 0, 2);
   tcase_add_loop_test(pages, a_child_writes_on_its_own, 0, 2);
   tcase_add_loop_test(pages, other_faults_are_the_programs, 0, 5);
