@@ -19,9 +19,9 @@
  * holds one.
  *
  * Mappings. The kernel joins neighbouring pages of equal protection to one mapping, and limits their number
- * (vm.max_map_count). A lifted page costs up to two. With many of them, 16 pages are lifted at once, and with half of
- * the limit used, as when the kernel refuses, all armed pages up to the next written ones on either side: that makes
- * three mappings one. If even this is refused, everything is lifted.
+ * (vm.max_map_count). A lifted page costs two if both its neighbours are armed. With many of them, 16 pages are lifted
+ * at once, and with half of the limit used, as when the kernel refuses, all armed pages up to the next written ones on
+ * either side: that makes three mappings one. If even this is refused, everything is lifted.
  *
  * Called by world/faults.c, heap/pages.c and the handler of SIGSEGV. */
 #include "sys/protection.h"
@@ -53,7 +53,7 @@ static struct {
   unsigned shift;
   gcrt_byte *pages;
   gcrt_word low, high; /* the least and the last page that was ever armed, and one */
-  gcrt_word lifts;     /* since the pages were armed; each has cut the range in two places at most */
+  gcrt_word lifts;     /* that cut a mapping in three, since the pages were armed; about */
   size_t lifts_single, lifts_most;
 } table;
 
@@ -111,10 +111,20 @@ static bool lift_run(size_t page) {
   return lift(first, end, NOBODY);
 }
 
+/* The page, if lifting these makes two mappings more: with a lifted neighbour they become part of its mapping. */
+static size_t counted(size_t first, size_t end, size_t page) {
+  bool below = first == 0 || gcrt_load_byte(&table.pages[first - 1]) == ARMED;
+  bool above = end == page_count() || gcrt_load_byte(&table.pages[end]) == ARMED;
+  return below && above ? page : NOBODY;
+}
+
+static bool lift_page(size_t page) { return lift(page, page + 1, counted(page, page + 1, page)); }
+
 static bool lift_block(size_t page) {
   size_t first = gcrt_align_down(page, BLOCK);
   size_t end = gcrt_min(first + BLOCK, gcrt_load(&table.high));
-  return lift(gcrt_max(first, gcrt_load(&table.low)), end, page);
+  first = gcrt_max(first, gcrt_load(&table.low));
+  return lift(first, end, counted(first, end, page));
 }
 
 bool gcrt_protection_fault(const siginfo_t *info, const void *context) {
@@ -125,7 +135,7 @@ bool gcrt_protection_fault(const siginfo_t *info, const void *context) {
   /* Reading or running what is there faults for other reasons, which lifting would not mend. */
   if (!gcrt_fault_is_write(context)) return false;
   size_t lifts = gcrt_load(&table.lifts);
-  if (lifts < table.lifts_single && lift(page, page + 1, page)) return true;
+  if (lifts < table.lifts_single && lift_page(page)) return true;
   if (lifts < table.lifts_most && lift_block(page)) return true;
   if (lift_run(page) || lift_everything()) return true;
   gcrt_fatal("GCRT_TRACKER=mprotect: the page at %p cannot be made writable again: mprotect: error %d",

@@ -174,6 +174,24 @@ START_TEST(mappings_are_limited) {
 }
 END_TEST
 
+/* Pages written one after the other are one mapping: there is no need to lift more than was written. */
+START_TEST(neighbours_cost_nothing) {
+  struct area area = area_new(MANY_PAGES);
+  gcrt_protection_limit(64);
+  for (int round = 0; round < 3; round++) {
+    arm(&area);
+    for (size_t page = 100; page < 1000; page++) *at(&area, page) = 2;
+    for (size_t page = 1500; page >= 1400; page--) *at(&area, page) = 2;
+    ck_assert_uint_eq(mappings_of(&area), 5);
+    const char *written = pages_written(&area, false);
+    for (size_t page = 0; page < MANY_PAGES; page++) {
+      bool expected = (page >= 100 && page < 1000) || (page >= 1400 && page <= 1500);
+      TEST_REQUIRE(written[page] == (expected ? 'w' : '.'), "page %zu: %c", page, written[page]);
+    }
+  }
+}
+END_TEST
+
 /* The kernel has no more mappings to give: a lift that needs one is refused. */
 START_TEST(the_kernel_may_refuse) {
   enum { FILLER = 200000 };
@@ -404,6 +422,7 @@ static Suite *make_suite(void) {
   tcase_add_test(pages, system_calls_do_not_write_into_armed_pages);
   tcase_add_test(pages, errno_is_kept);
   tcase_add_test(pages, mappings_are_limited);
+  tcase_add_test(pages, neighbours_cost_nothing);
   tcase_add_test(pages, the_kernel_may_refuse);
   tcase_add_test(pages, chunks_of_the_heap_are_handed_out_writable);
   tcase_add_loop_test(pages, no_write_falls_between_scans, 0, 2);
