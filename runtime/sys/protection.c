@@ -19,9 +19,10 @@
  * holds one.
  *
  * Mappings. The kernel joins neighbouring pages of equal protection to one mapping, and limits their number
- * (vm.max_map_count). A lifted page costs two if both its neighbours are armed. With many of them, 16 pages are lifted
- * at once, and with half of the limit used, as when the kernel refuses, all armed pages up to the next written ones on
- * either side: that makes three mappings one. If even this is refused, everything is lifted.
+ * (vm.max_map_count). A lifted page costs two if both its neighbours are armed. With a quarter of the limit used, 16
+ * pages are lifted at once, and with half of it, as when the kernel refuses, all armed pages up to the next written
+ * ones on either side: that makes three mappings one. If even this is refused, everything is lifted. A limit on data
+ * (RLIMIT_DATA) may refuse that too, if others took what protected memory does not count: then the program ends.
  *
  * Called by world/faults.c, heap/pages.c and the handler of SIGSEGV. */
 #include "sys/protection.h"

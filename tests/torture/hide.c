@@ -284,7 +284,8 @@ static const unsigned mover_counts[] = {1, 2, 4};
 
 START_TEST(only_pointers_are_found) {
   unsigned movers = mover_counts[_i];
-  if (test_writes_fault()) puts("  without read, readv and coroutines: the kernel cannot write with GCRT_TRACKER=mprotect");
+  if (test_writes_fault())
+    puts("  without read, readv and coroutines: the kernel cannot write with GCRT_TRACKER=mprotect");
   mailboxes = gc_alloc(MAILBOXES * sizeof *mailboxes);
   TEST_REQUIRE(mailboxes != NULL);
   struct torture_heap base = torture_heap_now();

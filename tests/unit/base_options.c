@@ -103,6 +103,7 @@ START_TEST(trackers_have_names) {
   assert_value("GCRT_TRACKER", "none", GCRT_CHOOSE_none);
   assert_value("GCRT_TRACKER", "uffd", GCRT_CHOOSE_uffd);
   assert_value("GCRT_TRACKER", "explicit", GCRT_CHOOSE_explicit);
+  assert_value("GCRT_TRACKER", "mprotect", GCRT_CHOOSE_mprotect);
   assert_refused("GCRT_TRACKER", "uff");
   assert_refused("GCRT_TRACKER", "uffd,none");
   assert_refused("GCRT_TRACKER", "2");
