@@ -223,6 +223,11 @@ static int child_calls(int argc, char **argv) {
 
 /* --- children --- */
 
+static SYSTEM_NOINLINE void reset_and_write(void) {
+  for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
+  for (size_t i = 0; i < OBJECTS; i++) objects[i][8]++;
+}
+
 static void write_in_children(size_t *object, size_t round) {
   object[7]++;
   if (round % 200 != 0) return;
@@ -243,8 +248,7 @@ static void write_in_children(size_t *object, size_t round) {
   TEST_REQUIRE(object[8] == value);
   child = vfork();
   if (child == 0) {
-    for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
-    for (size_t i = 0; i < OBJECTS; i++) objects[i][8]++;
+    reset_and_write();
     execlp("true", "true", (char *)NULL);
     _exit(1);
   }

@@ -138,7 +138,7 @@ START_TEST(what_is_accepted_is_said_with_its_bounds) {
     const struct gcrt_option_row *row = &gcrt_option_rows[i];
     ck_assert_int_eq(gcrt_option_parse(row->variable, "x", &result, expected, sizeof expected), -1);
     if (row->type == GCRT_OPTION_TRACKER) {
-      ck_assert_str_eq(expected, "one of auto, none, uffd, explicit");
+      ck_assert_str_eq(expected, "one of auto, none, uffd, explicit, mprotect");
       continue;
     }
     if (row->type == GCRT_OPTION_SIZE) {
