@@ -4,13 +4,18 @@
 #include "busy.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -264,11 +269,39 @@ static int child_children(int argc, char **argv) {
   return 0;
 }
 
+/* --- what is denied --- */
+
+static int child_quiet(int argc, char **argv) {
+  (void)argc, (void)argv;
+  return 0;
+}
+
+/* Started under another tracker: the filter lasts, and the program that it starts finds SIGSEGV refused. */
+static int child_deny(int argc, char **argv) {
+  (void)argc, (void)argv;
+  struct sock_filter filter[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigaction, 0, 3),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SIGSEGV, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+  TEST_REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+  TEST_REQUIRE(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0, "%s", strerror(errno));
+  struct test_child_options options = {.environment = (const char *const[]){"GCRT_TRACKER=mprotect", NULL}};
+  struct test_child child = test_child_exec_self("quiet", NULL, &options);
+  TEST_REQUIRE(test_child_signalled(&child, SIGABRT), "%s", test_child_text(&child));
+  TEST_REQUIRE(strstr(child.err, "GCRT_TRACKER=mprotect: SIGSEGV cannot be handled") != NULL, "%s", child.err);
+  return 0;
+}
+
 /* --- cases --- */
 
 static const struct test_child_entry children[] = {
-    {"handlers", child_handlers}, {"crash", child_crash},       {"masks", child_masks},
-    {"calls", child_calls},       {"children", child_children}, {NULL, NULL},
+    {"handlers", child_handlers}, {"crash", child_crash}, {"masks", child_masks}, {"calls", child_calls},
+    {"children", child_children}, {"deny", child_deny},   {"quiet", child_quiet}, {NULL, NULL},
 };
 
 static const char *const plain[] = {"GCRT_TRACKER=mprotect", "GCRT_STRESS", NULL};
@@ -305,11 +338,20 @@ START_TEST(a_crash_is_a_crash) {
 }
 END_TEST
 
+START_TEST(says_why_it_does_not_work) {
+  if (SYSTEM_SANITIZED) TEST_SKIP("the sanitizer wants SIGSEGV as well");
+  struct test_child child = run("deny", NULL, (const char *const[]){"GCRT_TRACKER=none", NULL});
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *tc = test_case(suite, "faults", 240);
   tcase_add_loop_test(tc, goes_unnoticed, 0, 2 * sizeof names / sizeof *names);
   tcase_add_loop_test(tc, a_crash_is_a_crash, 0, sizeof crashes / sizeof *crashes);
+  tcase_add_test(tc, says_why_it_does_not_work);
   return suite;
 }
 TEST_MAIN_CHILDREN(make_suite, children)
