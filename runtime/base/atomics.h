@@ -2,7 +2,7 @@
  *
  * Every shared word of the library is a gcrt_word read and written through these names, so the memory order stands at
  * each use: relaxed unless the name says acquire, release or full. A gcrt_word is as wide as a pointer; where a word
- * would be too wide there is a gcrt_byte, which knows only relaxed loads and stores. */
+ * would be too wide there is a gcrt_byte, with relaxed loads and stores, and compare-and-swap. */
 #ifndef GCRT_BASE_ATOMICS_H
 #define GCRT_BASE_ATOMICS_H
 
@@ -66,6 +66,10 @@ GCRT_INLINE uint64_t gcrt_load_bytes(const gcrt_byte *p) {
 GCRT_INLINE void gcrt_store_bytes(gcrt_byte *p, uint64_t v) { memcpy((void *)p, &v, sizeof v); }
 #endif
 _Static_assert(sizeof(AO_t) == sizeof(uint64_t), "eight bytes are a word");
+
+static inline bool gcrt_cas_byte_full(gcrt_byte *p, unsigned char from, unsigned char to) {
+  return AO_char_compare_and_swap_full(p, from, to);
+}
 
 /* Sets bits; true if this call set at least one that was clear. */
 static inline bool gcrt_set_bits(gcrt_word *p, size_t bits) {

@@ -21,7 +21,8 @@ enum gcrt_option_type {
   TRACKER(auto)                                                                                                        \
   TRACKER(none)                                                                                                        \
   TRACKER(uffd)                                                                                                        \
-  TRACKER(explicit)
+  TRACKER(explicit)                                                                                                    \
+  TRACKER(mprotect)
 
 enum gcrt_tracker_choice {
 #define GCRT_TRACKER_CHOICE(name) GCRT_CHOOSE_##name,
@@ -54,7 +55,9 @@ extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
       TRACKER, tracker, "GCRT_TRACKER", GCRT_CHOOSE_auto, 0, GCRT_TRACKER_CHOICES - 1,                                 \
       "How writes are noted while objects are marked beside the program. `uffd` is the kernel's userfaultfd (Linux "   \
       "6.7), for every collection; where it does not work, the program ends with the reason. `explicit` is "           \
-      "gc_write_barrier, which the program calls after every store of a pointer into the heap. `none` marks with "     \
+      "gc_write_barrier, which the program calls after every store of a pointer into the heap. `mprotect` protects "   \
+      "pages and answers SIGSEGV, for kernels and sandboxes without userfaultfd; system calls that write into "        \
+      "objects that are searched for pointers may fail with EFAULT (docs/guide.md). `none` marks with "                \
       "the program stopped. `auto` takes uffd where it works and a stop would be long, none otherwise.")               \
   OPTION(                                                                                                              \
       COUNT, stress, "GCRT_STRESS", 0, 0, 1000000000,                                                                  \

@@ -28,6 +28,7 @@
 #include "sys/clock.h"
 #include "sys/memory.h"
 #include "sys/tracker.h"
+#include "world/faults.h"
 
 /* Rounds end when so few pages are dirty that the stop may have them. */
 enum { ROUNDS_MOST = 16, ROUNDS_IN_VAIN = 3, PAGES_FEW = 64 };
@@ -47,7 +48,8 @@ const struct gcrt_tracker *gcrt_concurrent_tracker = &gcrt_uffd_tracker;
 
 /* Whether every collection is to be concurrent. */
 static bool asked_for(void) {
-  return gcrt_options.tracker == GCRT_CHOOSE_uffd || gcrt_options.tracker == GCRT_CHOOSE_explicit;
+  return gcrt_options.tracker == GCRT_CHOOSE_uffd || gcrt_options.tracker == GCRT_CHOOSE_explicit ||
+         gcrt_options.tracker == GCRT_CHOOSE_mprotect;
 }
 
 static void refuse(void) {
@@ -78,6 +80,7 @@ void gcrt_concurrent_init(void) {
     return;
   }
   if (gcrt_options.tracker == GCRT_CHOOSE_explicit) gcrt_concurrent_tracker = &gcrt_cards_tracker;
+  if (gcrt_options.tracker == GCRT_CHOOSE_mprotect) gcrt_concurrent_tracker = &gcrt_mprotect_tracker;
   if (asked_for()) (void)tracker_works();
 }
 

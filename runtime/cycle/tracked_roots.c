@@ -39,8 +39,9 @@ static bool in_heap(struct gcrt_range range) {
 }
 
 bool gcrt_tracked_would(const struct gcrt_root *root) {
-  /* The program does not say what it writes into its variables. */
-  if (gcrt_concurrent_tracker == &gcrt_cards_tracker) return false;
+  /* The program does not say what it writes into its variables; and protected ones would fail its system calls, and the
+   * C library's, which nobody expects of memory that is not the heap's. */
+  if (gcrt_concurrent_tracker != &gcrt_uffd_tracker) return false;
   if (root->kind != GCRT_ROOT_DATA && root->kind != GCRT_ROOT_ADDED) return false;
   return root->range.end - root->range.start >= BYTES_LEAST && !in_heap(root->range);
 }

@@ -9,6 +9,7 @@
 #include "base/report.h"
 #include "heap/heap.h"
 #include "sys/memory.h"
+#include "sys/protection.h"
 
 enum {
   COMMIT_CHUNKS = 64,
@@ -131,6 +132,8 @@ size_t gcrt_pages_take(size_t n, size_t alignment, bool *zeroed) {
     gcrt_store(&gcrt_heap.busy, gcrt_load(&gcrt_heap.busy) + n);
     gcrt_store(&gcrt_heap.dirty, gcrt_load(&gcrt_heap.dirty) - dirty);
     if (first == gcrt_heap.first_free) gcrt_heap.first_free = first + n;
+    /* Of noscan memory no system call may fail, and this may have been armed as other memory. */
+    gcrt_protection_lift(gcrt_chunk_address(first), gcrt_chunk_address(first + n));
     size_t used = (first + n) * GCRT_CHUNK;
     if (used > gcrt_load(&gcrt_heap.used)) gcrt_store_release(&gcrt_heap.used, used);
   }

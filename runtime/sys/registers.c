@@ -65,6 +65,13 @@ void gcrt_frame_of_context(uintptr_t *low, uintptr_t *high, const void *context)
   if (end > *high) *high = end;
 }
 
+/* The processor's error code of a page fault. */
+enum { FAULT_WRITES = 1 << 1 };
+
+bool gcrt_fault_is_write(const void *context) {
+  return (((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & FAULT_WRITES) != 0;
+}
+
 #elif defined(__aarch64__)
 
 #include <asm/sigcontext.h>
@@ -75,23 +82,38 @@ void gcrt_frame_of_context(uintptr_t *low, uintptr_t *high, const void *context)
   *high = *low + sizeof(ucontext_t);
 }
 
+/* The rest of the context is a list of records, each with a magic number and its size; zeros end it. NULL: it has none
+ * of that kind. */
+static const char *find_record(const mcontext_t *machine, uint32_t magic, size_t size) {
+  const char *records = (const char *)machine->__reserved;
+  for (size_t at = 0; at + size <= sizeof machine->__reserved;) {
+    struct _aarch64_ctx head;
+    memcpy(&head, records + at, sizeof head);
+    if (head.magic == 0 || head.size < sizeof head) return NULL;
+    if (head.magic == magic) return records + at;
+    at += head.size;
+  }
+  return NULL;
+}
+
 void gcrt_registers_of_context(struct gcrt_registers *r, const void *context) {
   const mcontext_t *machine = &((const ucontext_t *)context)->uc_mcontext;
   r->count = 0;
   r->sp = (uintptr_t)machine->sp - GCRT_RED_ZONE;
   append(r, machine->regs, sizeof machine->regs);
-  /* The rest of the context is a list of records, each with a magic number and its size; zeros end it. */
-  const char *records = (const char *)machine->__reserved;
-  for (size_t at = 0; at + sizeof(struct fpsimd_context) <= sizeof machine->__reserved;) {
-    struct _aarch64_ctx head;
-    memcpy(&head, records + at, sizeof head);
-    if (head.magic == 0 || head.size < sizeof head) return;
-    if (head.magic == FPSIMD_MAGIC) {
-      append(r, records + at + offsetof(struct fpsimd_context, vregs), 32 * 16);
-      return;
-    }
-    at += head.size;
-  }
+  const char *vectors = find_record(machine, FPSIMD_MAGIC, sizeof(struct fpsimd_context));
+  if (vectors) append(r, vectors + offsetof(struct fpsimd_context, vregs), 32 * 16);
+}
+
+/* The exception syndrome: its class, and whether a data abort came from a write. */
+enum { SYNDROME_CLASS_AT = 26, SYNDROME_CLASS = 0x3f, DATA_ABORT_BELOW = 0x24, SYNDROME_WRITES = 1 << 6 };
+
+bool gcrt_fault_is_write(const void *context) {
+  struct esr_context syndrome;
+  const char *record = find_record(&((const ucontext_t *)context)->uc_mcontext, ESR_MAGIC, sizeof(struct esr_context));
+  if (!record) return true;
+  memcpy(&syndrome, record, sizeof syndrome);
+  return (syndrome.esr >> SYNDROME_CLASS_AT & SYNDROME_CLASS) == DATA_ABORT_BELOW && (syndrome.esr & SYNDROME_WRITES);
 }
 
 #endif

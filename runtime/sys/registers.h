@@ -2,6 +2,7 @@
 #ifndef GCRT_SYS_REGISTERS_H
 #define GCRT_SYS_REGISTERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,10 @@ void gcrt_registers_of_context(struct gcrt_registers *r, const void *context);
 /* The memory in which the kernel saved an interrupted context: all registers, also those that no ucontext_t names (wide
  * vectors, in the middle of a copy). [*low, *high), for the handler to search. Async-signal-safe. */
 void gcrt_frame_of_context(uintptr_t *low, uintptr_t *high, const void *context);
+
+/* Whether the context was interrupted by a fault (SIGSEGV) because it writes, and not because it reads or runs what is
+ * there. Where the kernel does not say: true. Async-signal-safe. */
+bool gcrt_fault_is_write(const void *context);
 
 /* A hint that the thread spins. */
 static inline void gcrt_cpu_relax(void) {

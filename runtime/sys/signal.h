@@ -14,6 +14,10 @@ bool gcrt_signal_install(int signal, void (*handler)(int, siginfo_t *, void *));
 void gcrt_signal_block_all(sigset_t *old);
 void gcrt_signal_restore(const sigset_t *old);
 
+/* From now on gcrt_signal_block_all leaves this signal open: one by which the kernel tells of a fault, and which the
+ * library answers. Blocked, it would end the process. */
+void gcrt_signal_never_block(int signal);
+
 /* Unblocks one signal in the calling thread. */
 void gcrt_signal_unblock(int signal);
 

@@ -5,9 +5,12 @@
  * taken out of the set, silently, as the C library does with its own two signals. signal(7): the waiting calls among
  * them fail with EINTR after any handler, SA_RESTART or not, so they are parked.
  *
- * Not here: sigblock, sigsetmask and the mask form of sigpause take 32 bits, and the stop signal is 34 or above.
- * Functions that restore a mask (siglongjmp, setcontext) restore one without the stop signal, because nothing could
- * block it before; a ucontext_t whose mask the program fills by hand is out of reach.
+ * So is SIGSEGV while the library answers faults (faults.h).
+ *
+ * Not here: sigblock, sigsetmask and the mask form of sigpause take 32 bits, and the stop signal is 34 or above; a
+ * program that blocks SIGSEGV by them cannot have faults answered. Functions that restore a mask (siglongjmp,
+ * setcontext) restore one without the stop signal, because nothing could block it before; a ucontext_t whose mask the
+ * program fills by hand is out of reach.
  *
  * Any thread may call them, in handlers too, as far as the C library allows it; no locks. */
 #include "world/interpose_call.h"

@@ -13,13 +13,21 @@
  * installed as they are, without trampoline, and nothing is written. So it is in a child of _Fork or clone. A child of
  * fork owns its copy of the table.
  *
+ * SIGSEGV, while the library answers faults of its own (faults.h): the kernel's disposition is always one of the
+ * trampolines, with flags of the library's, and a slot may hold SIG_DFL or SIG_IGN as well. A fault that is not the
+ * library's goes on as the program's disposition says, at its place: by default it is repeated under the default
+ * action. Three things differ: the handler runs on the alternate stack if the thread has one, SIGSEGV is not blocked
+ * meanwhile (the handler may write to tracked memory), and a program started by exec finds it at its default.
+ *
  * Any thread may call them, in handlers, too. The lock is taken with every signal blocked; nothing is called under it
  * but the kernel. It is the last in the lock order. The stop signal is refused, not shared: a handler of the program's
  * in its place would let threads run on while they are believed to stand. */
 #include "base/report.h"
 #include "sys/lock.h"
 #include "sys/proc.h"
+#include "sys/protection.h"
 #include "sys/signal.h"
+#include "world/faults.h"
 #include "world/interpose_call.h"
 #include "world/signals.h"
 
@@ -30,8 +38,13 @@
 #include <string.h>
 #include <ucontext.h>
 
-/* In a slot: the handler takes three arguments (SA_SIGINFO). No address of user space has the uppermost bit. */
+/* In a slot: the handler takes three arguments (SA_SIGINFO); and of the fault signal, whose disposition in the kernel
+ * is the library's, the other flags that the program gave. No address of user space has the uppermost bits. */
 #define THREE_ARGUMENTS ((uintptr_t)1 << 63)
+#define RESETS ((uintptr_t)1 << 62)       /* SA_RESETHAND */
+#define NEVER_DEFERS ((uintptr_t)1 << 61) /* SA_NODEFER */
+#define ALTERNATE ((uintptr_t)1 << 60)    /* SA_ONSTACK */
+#define HANDLER (ALTERNATE - 1)
 
 struct disposition {
   gcrt_word slots[2];
@@ -41,7 +54,9 @@ struct disposition {
 static struct disposition dispositions[_NSIG];
 static struct gcrt_lock dispositions_lock;
 static gcrt_word owner_process; /* the process the table belongs to */
-static gcrt_word interrupting;  /* bit n - 1: siginterrupt asked that signal n does not restart calls */
+static gcrt_word
+    fault_masks[2];            /* of the fault signal's slots: the masks that the program gave; the kernel's is full */
+static gcrt_word interrupting; /* bit n - 1: siginterrupt asked that signal n does not restart calls */
 
 static void after_fork(void) {
   gcrt_store(&owner_process, (size_t)gcrt_process_id());
@@ -60,21 +75,72 @@ static bool owns_table(void) {
   return owner == self || (owner == 0 && gcrt_cas(&owner_process, 0, self));
 }
 
+/* What the default action is about: the kernel acts when the handler has returned, on what faults again, or on the
+ * signal sent once more. */
+static void die_of(int number, bool sent) {
+  struct sigaction deadly;
+  memset(&deadly, 0, sizeof deadly);
+  deadly.sa_handler = SIG_DFL;
+  gcrt_real(sigaction)(number, &deadly, NULL);
+  if (sent) gcrt_thread_signal(gcrt_thread_id(), number);
+}
+
+/* A fault signal that is not the library's business. True: the program's handler is to run; otherwise all is done that
+ * the program's disposition asks for. */
+static bool is_for_handler(unsigned slot, int number, const siginfo_t *info, ucontext_t *context) {
+  gcrt_word *place = &dispositions[number].slots[slot];
+  uintptr_t word = gcrt_load_acquire(place);
+  bool sent = info->si_code <= 0; /* by kill and its kin: nothing has faulted */
+  /* Inside the library, where no handler of the program's may run: later, when the signals are open again. */
+  bool inside = gcrt_stop_signal != 0 && sigismember(&context->uc_sigmask, gcrt_stop_signal) == 1;
+  if (inside && sent) {
+    sigaddset(&context->uc_sigmask, number);
+    gcrt_thread_signal(gcrt_thread_id(), number);
+    return false;
+  }
+  if ((word & HANDLER) == (uintptr_t)SIG_IGN && sent) return false;
+  if (inside || (word & HANDLER) <= (uintptr_t)SIG_IGN) {
+    die_of(number, sent);
+    return false;
+  }
+  if (word & RESETS) (void)gcrt_cas_full(place, word, (uintptr_t)SIG_DFL | (word & ~HANDLER));
+  return true;
+}
+
+/* The mask that the kernel would have given the program's handler, but for the signal itself. */
+static void set_fault_mask(unsigned slot, const ucontext_t *context) {
+  uint64_t interrupted;
+  sigset_t mask;
+  sigemptyset(&mask);
+  memcpy(&interrupted, &context->uc_sigmask, sizeof interrupted);
+  interrupted |= gcrt_load(&fault_masks[slot]);
+  memcpy(&mask, &interrupted, sizeof interrupted);
+  gcrt_signals_take_out(&mask);
+  gcrt_signal_restore(&mask);
+}
+
 static void run_handler(unsigned slot, int number, siginfo_t *info, void *context) {
   uintptr_t handler = gcrt_load_acquire(&dispositions[number].slots[slot]);
+  bool fault = number == gcrt_fault_signal;
   struct gcrt_unpark unpark;
   int error = errno;
+  if (fault) {
+    bool answered = gcrt_protection_fault(info, context) || !is_for_handler(slot, number, info, context);
+    errno = error;
+    if (answered) return;
+  }
   gcrt_unpark_enter(&unpark, context);
+  if (fault) set_fault_mask(slot, context);
   errno = error;
   if (handler & THREE_ARGUMENTS)
-    ((void (*)(int, siginfo_t *, void *))(handler & ~THREE_ARGUMENTS))(number, info, context);
+    ((void (*)(int, siginfo_t *, void *))(handler & HANDLER))(number, info, context);
   else
-    ((void (*)(int))handler)(number);
+    ((void (*)(int))(handler & HANDLER))(number);
   error = errno;
   gcrt_unpark_leave(&unpark);
   errno = error;
   /* The handler may have filled the mask that its return restores. */
-  if (gcrt_stop_signal != 0) sigdelset(&((ucontext_t *)context)->uc_sigmask, gcrt_stop_signal);
+  gcrt_signals_take_out(&((ucontext_t *)context)->uc_sigmask);
 }
 
 static void trampoline_0(int number, siginfo_t *info, void *context) { run_handler(0, number, info, context); }
@@ -90,11 +156,12 @@ static int slot_of(const struct sigaction *action) {
   return -1;
 }
 
-/* SIG_DFL, SIG_IGN and other constants are no functions; a trampoline comes from a program that read the disposition
- * past this library and gives it back. */
-static bool is_handler(const struct sigaction *action) {
+/* Whether it goes behind a trampoline: SIG_DFL, SIG_IGN and other constants are no functions, but of the fault signal
+ * all do. A trampoline comes from a program that read the disposition past this library and gives it back. */
+static bool is_wrapped(int number, const struct sigaction *action) {
   uintptr_t value = (uintptr_t)action->sa_handler;
-  return value > (uintptr_t)SIG_HOLD && value < THREE_ARGUMENTS && slot_of(action) < 0;
+  if (slot_of(action) >= 0) return false;
+  return number == gcrt_fault_signal || (value > (uintptr_t)SIG_HOLD && value < THREE_ARGUMENTS);
 }
 
 /* Puts the program's own handler in the place of the trampoline. */
@@ -103,11 +170,19 @@ static void show_handler(int number, struct sigaction *action) {
   if (slot < 0) return;
   uintptr_t handler = gcrt_load_acquire(&dispositions[number].slots[slot]);
   if (handler & THREE_ARGUMENTS) {
-    action->sa_sigaction = (void (*)(int, siginfo_t *, void *))(handler & ~THREE_ARGUMENTS);
+    action->sa_sigaction = (void (*)(int, siginfo_t *, void *))(handler & HANDLER);
   } else {
-    action->sa_handler = (void (*)(int))handler;
+    action->sa_handler = (void (*)(int))(handler & HANDLER);
     action->sa_flags &= ~SA_SIGINFO;
   }
+  if (number != gcrt_fault_signal) return;
+  action->sa_flags &= ~SA_ONSTACK;
+  if (handler & RESETS) action->sa_flags |= (int)SA_RESETHAND;
+  if (handler & NEVER_DEFERS) action->sa_flags |= SA_NODEFER;
+  if (handler & ALTERNATE) action->sa_flags |= SA_ONSTACK;
+  uint64_t mask = gcrt_load(&fault_masks[slot]);
+  sigemptyset(&action->sa_mask);
+  memcpy(&action->sa_mask, &mask, sizeof mask);
 }
 
 /* The stop signal, as the program sees it: it has the default action, and to set that again changes nothing. Loops that
@@ -128,6 +203,18 @@ static int change_stop_signal(const char *call, int number, const struct sigacti
 
 typedef int sigaction_function(int number, const struct sigaction *action, struct sigaction *old);
 
+/* The fault signal's handler is not reset, runs on the alternate stack if there is one, and blocks every signal, until
+ * it knows that the fault is not the library's. Remembers what the program asked for instead. */
+static uintptr_t take_fault_flags(unsigned slot, const struct sigaction *action, struct sigaction *wrapped) {
+  uint64_t mask;
+  memcpy(&mask, &action->sa_mask, sizeof mask);
+  gcrt_store(&fault_masks[slot], mask);
+  wrapped->sa_flags = (action->sa_flags & ~((int)SA_RESETHAND | SA_NODEFER)) | SA_ONSTACK;
+  memset(&wrapped->sa_mask, 0xff, sizeof wrapped->sa_mask);
+  return (action->sa_flags & (int)SA_RESETHAND ? RESETS : 0) | (action->sa_flags & SA_NODEFER ? NEVER_DEFERS : 0) |
+         (action->sa_flags & SA_ONSTACK ? ALTERNATE : 0);
+}
+
 /* Installs a handler of the program behind the trampoline of the free slot. Under the lock. */
 static int switch_handler(sigaction_function *real, int number, const struct sigaction *action, struct sigaction *old) {
   struct disposition *disposition = &dispositions[number];
@@ -135,12 +222,19 @@ static int switch_handler(sigaction_function *real, int number, const struct sig
   struct sigaction wrapped = *action;
   uintptr_t handler = (uintptr_t)action->sa_handler;
   if (action->sa_flags & SA_SIGINFO) handler = (uintptr_t)action->sa_sigaction | THREE_ARGUMENTS;
+  if (number == gcrt_fault_signal) handler |= take_fault_flags(slot, action, &wrapped);
   gcrt_store_release(&disposition->slots[slot], handler);
   wrapped.sa_sigaction = trampolines[slot];
   wrapped.sa_flags |= SA_SIGINFO;
   int result = real(number, &wrapped, old);
   if (result == 0) disposition->current = slot;
   return result;
+}
+
+/* A program that resets every signal in a child made without fork's handlers, before it calls exec, does not mean the
+ * faults of the memory that it shares. */
+static bool is_reset_of_faults(int number, const struct sigaction *action) {
+  return action && number == gcrt_fault_signal && !(action->sa_flags & SA_SIGINFO) && action->sa_handler == SIG_DFL;
 }
 
 /* sigaction for all that follows; `call` is named in messages. */
@@ -151,14 +245,15 @@ static int change(const char *call, int number, const struct sigaction *action, 
   struct sigaction allowed, before;
   if (action) {
     allowed = *action;
-    if (gcrt_stop_signal != 0) sigdelset(&allowed.sa_mask, gcrt_stop_signal);
+    gcrt_signals_take_out(&allowed.sa_mask);
+    if (number == gcrt_fault_signal) show_handler(number, &allowed);
   }
   int result;
   if (owns_table()) {
     sigset_t mask;
     gcrt_signal_block_all(&mask);
     gcrt_lock(&dispositions_lock);
-    if (action && is_handler(&allowed))
+    if (action && is_wrapped(number, &allowed))
       result = switch_handler(real, number, &allowed, &before);
     else
       result = real(number, action ? &allowed : NULL, &before);
@@ -166,11 +261,30 @@ static int change(const char *call, int number, const struct sigaction *action, 
     gcrt_unlock(&dispositions_lock);
     gcrt_signal_restore(&mask);
   } else {
-    result = real(number, action ? &allowed : NULL, &before);
+    result = real(number, action && !is_reset_of_faults(number, action) ? &allowed : NULL, &before);
     if (result == 0) show_handler(number, &before);
   }
   if (result == 0 && old) *old = before;
   return result;
+}
+
+bool gcrt_faults_take(void) {
+  sigaction_function *real = gcrt_real(sigaction);
+  struct sigaction before;
+  if (!owns_table()) return gcrt_fault_signal != 0 && real(SIGSEGV, NULL, &before) == 0 && slot_of(&before) >= 0;
+  sigset_t mask;
+  gcrt_signal_block_all(&mask);
+  gcrt_lock(&dispositions_lock);
+  bool taken = real(SIGSEGV, NULL, &before) == 0;
+  if (taken && (gcrt_fault_signal == 0 || slot_of(&before) < 0)) {
+    show_handler(SIGSEGV, &before);
+    gcrt_signals_take_out(&before.sa_mask);
+    gcrt_fault_signal = SIGSEGV;
+    taken = switch_handler(real, SIGSEGV, &before, NULL) == 0;
+  }
+  gcrt_unlock(&dispositions_lock);
+  gcrt_signal_restore(&mask);
+  return taken;
 }
 
 GCRT_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *old) {

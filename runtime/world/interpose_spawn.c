@@ -13,6 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* The C library stores the child's number with every signal blocked, SIGSEGV too, and the place may be in memory whose
+ * first write faults (faults.h). */
+static int tell(pid_t *child, const pid_t *made, int error) {
+  if (child && error == 0) *child = *made;
+  return error;
+}
+
 GCRT_EXPORT int posix_spawn(pid_t *child, const char *path, const posix_spawn_file_actions_t *actions,
                             const posix_spawnattr_t *attributes, char *const arguments[], char *const environment[]) {
   GCRT_KEEP(child);
@@ -21,7 +28,10 @@ GCRT_EXPORT int posix_spawn(pid_t *child, const char *path, const posix_spawn_fi
   GCRT_KEEP(attributes);
   GCRT_KEEP(arguments);
   GCRT_KEEP(environment);
-  GCRT_PARKED_CALL(int, gcrt_real(posix_spawn)(child, path, actions, attributes, arguments, environment));
+  pid_t made;
+  GCRT_PARKED_CALL(
+      int, tell(child, &made,
+                gcrt_real(posix_spawn)(child ? &made : NULL, path, actions, attributes, arguments, environment)));
 }
 
 GCRT_EXPORT int posix_spawnp(pid_t *child, const char *file, const posix_spawn_file_actions_t *actions,
@@ -32,7 +42,10 @@ GCRT_EXPORT int posix_spawnp(pid_t *child, const char *file, const posix_spawn_f
   GCRT_KEEP(attributes);
   GCRT_KEEP(arguments);
   GCRT_KEEP(environment);
-  GCRT_PARKED_CALL(int, gcrt_real(posix_spawnp)(child, file, actions, attributes, arguments, environment));
+  pid_t made;
+  GCRT_PARKED_CALL(
+      int, tell(child, &made,
+                gcrt_real(posix_spawnp)(child ? &made : NULL, file, actions, attributes, arguments, environment)));
 }
 
 GCRT_EXPORT int system(const char *command) {

@@ -13,6 +13,7 @@
 #include "sys/signal.h"
 #include "world/interpose_call.h"
 #include "world/park.h"
+#include "world/signals.h"
 #include "world/thread.h"
 
 #include <errno.h>
@@ -36,7 +37,7 @@ static void *run(void *start_record) {
   gcrt_memory_unmap(record, gcrt_page_size());
   gcrt_thread_started(start.thread);
   if (!start.mask_by_attributes) {
-    sigdelset(&start.mask, gcrt_stop_signal);
+    gcrt_signals_take_out(&start.mask);
     gcrt_signal_restore(&start.mask);
   }
   void *argument = start.thread->roots[0];

@@ -14,6 +14,7 @@
 #include "sys/signal.h"
 #include "sys/tls.h"
 #include "world/roots.h"
+#include "world/signals.h"
 #include "world/thread.h"
 
 #include <errno.h>
@@ -70,8 +71,9 @@ static void free_if_done(struct gcrt_thread *thread) {
 static void adopt(struct gcrt_thread *thread) {
   thread->tid = gcrt_thread_id();
   thread->tls = gcrt_tls_self();
-  /* Its creator may have blocked it past the interposed functions. */
+  /* Its creator may have blocked them past the interposed functions. */
   if (gcrt_stop_signal) gcrt_signal_unblock(gcrt_stop_signal);
+  if (gcrt_fault_signal) gcrt_signal_unblock(gcrt_fault_signal);
   if (!gcrt_stack_bounds(&thread->stack)) {
     /* A thread of unknown make: all above the present frame up to the end of the mapping is its stack. */
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);

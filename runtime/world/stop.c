@@ -11,11 +11,13 @@
 #include "sys/proc.h"
 #include "sys/real.h"
 #include "sys/signal.h"
+#include "world/signals.h"
 #include "world/thread.h"
 
 #include <errno.h>
 
 int gcrt_stop_signal;
+int gcrt_fault_signal;
 static int64_t stop_timeout_ns;
 
 /* How long a forced collection waits for the threads of the one before to be scheduled. */

@@ -48,6 +48,11 @@ TCase *test_case(Suite *suite, const char *name, double timeout_seconds) {
   return tc;
 }
 
+bool test_writes_fault(void) {
+  const char *tracker = getenv("GCRT_TRACKER");
+  return tracker && strcmp(tracker, "mprotect") == 0;
+}
+
 void test_print_skip(const char *name, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);

@@ -5,6 +5,7 @@
 #include "child.h"
 
 #include <check.h>
+#include <stdbool.h>
 
 /* What meson takes as "skipped" from a whole program. */
 #define TEST_EXIT_SKIPPED 77
@@ -28,6 +29,10 @@ void test_print_skip(const char *name, const char *format, ...) __attribute__((f
     test_print_skip(__func__, __VA_ARGS__);                                                                            \
     return;                                                                                                            \
   } while (0)
+
+/* Whether GCRT_TRACKER=mprotect is set: system calls cannot write into objects that are searched for pointers
+ * (swapcontext is one), and SIGSEGV cannot be blocked. */
+bool test_writes_fault(void);
 
 #define TEST_MAIN(make_suite)                                                                                          \
   int main(int argc, char **argv) { return test_main(argc, argv, make_suite, TEST_FORKED, NULL); }

@@ -303,7 +303,8 @@ START_TEST(mask_reads_back) {
   ck_assert_int_eq(sigismember(&old, SIGUSR2), 0);
   ck_assert_int_eq(sigprocmask(SIG_BLOCK, NULL, &old), 0);
   for (int signal = 1; signal < 32; signal++)
-    if (signal != SIGKILL && signal != SIGSTOP) ck_assert_msg(sigismember(&old, signal) == 1, "signal %d", signal);
+    if (signal != SIGKILL && signal != SIGSTOP && !(signal == SIGSEGV && test_writes_fault()))
+      ck_assert_msg(sigismember(&old, signal) == 1, "signal %d", signal);
   sigset_t before = set;
   ck_assert_int_eq(sigprocmask(SIG_SETMASK, &set, NULL), 0);
   ck_assert_msg(memcmp(&before, &set, 8) == 0, "the caller's set was changed");

@@ -215,7 +215,7 @@ static const char *const descriptor_cases[][3] = {
     {"descriptors", "closed", NULL}, {"descriptors", "over", NULL}, {"daemon", NULL}};
 
 START_TEST(descriptors_are_the_programs) {
-  const char *unavailable = busy_unavailable();
+  const char *unavailable = test_writes_fault() ? "the tracker mprotect has no descriptors" : busy_unavailable();
   if (unavailable) TEST_SKIP("%s", unavailable);
   busy_run(descriptor_cases[_i], false, NULL);
 }

@@ -118,7 +118,8 @@ static __attribute__((noinline)) void move(struct hider *h, unsigned token) {
   struct where to;
   enum move_kind how = (enum move_kind)test_random_below(h->r, MOVE_KINDS);
   /* A system call takes as long as ten moves. */
-  if ((how == MOVE_READ || how == MOVE_READV) && !test_random_once_in(h->r, 4)) how = MOVE_REGISTER;
+  bool by_kernel = how == MOVE_READ || how == MOVE_READV;
+  if (by_kernel && (test_writes_fault() || !test_random_once_in(h->r, 4))) how = MOVE_REGISTER;
   unsigned words = how == MOVE_VECTOR || (other && how != MOVE_REGISTER && how != MOVE_EXCHANGE) ? 2 : 1;
   if (words == 2 && !other) words = 1, how = MOVE_REGISTER;
   if (from) choose(h, &to, words);
@@ -283,6 +284,8 @@ static const unsigned mover_counts[] = {1, 2, 4};
 
 START_TEST(only_pointers_are_found) {
   unsigned movers = mover_counts[_i];
+  if (test_writes_fault())
+    puts("  without read, readv and coroutines: the kernel cannot write with GCRT_TRACKER=mprotect");
   mailboxes = gc_alloc(MAILBOXES * sizeof *mailboxes);
   TEST_REQUIRE(mailboxes != NULL);
   struct torture_heap base = torture_heap_now();

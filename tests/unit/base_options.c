@@ -103,6 +103,7 @@ START_TEST(trackers_have_names) {
   assert_value("GCRT_TRACKER", "none", GCRT_CHOOSE_none);
   assert_value("GCRT_TRACKER", "uffd", GCRT_CHOOSE_uffd);
   assert_value("GCRT_TRACKER", "explicit", GCRT_CHOOSE_explicit);
+  assert_value("GCRT_TRACKER", "mprotect", GCRT_CHOOSE_mprotect);
   assert_refused("GCRT_TRACKER", "uff");
   assert_refused("GCRT_TRACKER", "uffd,none");
   assert_refused("GCRT_TRACKER", "2");
@@ -137,7 +138,7 @@ START_TEST(what_is_accepted_is_said_with_its_bounds) {
     const struct gcrt_option_row *row = &gcrt_option_rows[i];
     ck_assert_int_eq(gcrt_option_parse(row->variable, "x", &result, expected, sizeof expected), -1);
     if (row->type == GCRT_OPTION_TRACKER) {
-      ck_assert_str_eq(expected, "one of auto, none, uffd, explicit");
+      ck_assert_str_eq(expected, "one of auto, none, uffd, explicit, mprotect");
       continue;
     }
     if (row->type == GCRT_OPTION_SIZE) {
