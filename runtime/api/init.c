@@ -25,7 +25,7 @@ static bool initialised;
 /* The program's last thread ends: the library's would keep the process. */
 static void end_of_program(void) {
   gcrt_background_quit();
-  gcrt_mark_stop_helpers();
+  gcrt_cycle_stop_helpers(false);
 }
 
 static void end_of_thread(struct gcrt_thread *thread) {

@@ -32,6 +32,8 @@ static void serve(void *argument) {
     gcrt_clear_bits(&background.reasons, bit);
     gcrt_cycle_run_in_background((enum gcrt_cycle_reason)gcrt_ctz(bit));
   }
+  /* The program's last thread could not, if a collection was under way. */
+  gcrt_cycle_stop_helpers(true);
 }
 
 /* Another thread is starting it. */

@@ -43,7 +43,8 @@ static struct {
   gcrt_word begun;          /* collections */
   gcrt_word ended;          /* the number of the last one */
   gcrt_word scanned_before; /* bytes that all collections before the last one to begin have scanned */
-  gcrt_word loader_calls;   /* odd while the one that runs waits for the loader's lock, or holds it */
+  gcrt_word loader_calls;   /* odd while the one in the background waits for the loader's lock, or holds it */
+  gcrt_word loader_held;    /* by a collection */
 } cycle;
 
 struct request {
@@ -69,11 +70,28 @@ static void enter(void) {
   }
 }
 
+struct loader_call {
+  void (*call)(void *);
+  void *argument;
+};
+
+static void call_inside(void *argument) {
+  const struct loader_call *call = argument;
+  gcrt_store(&cycle.loader_held, 1);
+  call->call(call->argument);
+  gcrt_store(&cycle.loader_held, 0);
+}
+
+static void call_in_loader(void (*call)(void *), void *argument) {
+  struct loader_call loader_call = {call, argument};
+  enter();
+  gcrt_loader_call(call_inside, &loader_call);
+  leave();
+}
+
 void gcrt_cycle_in_loader(void (*call)(void *), void *argument) {
   gcrt_add(&cycle.loader_calls, 1);
-  enter();
-  gcrt_loader_call(call, argument);
-  leave();
+  call_in_loader(call, argument);
   gcrt_add(&cycle.loader_calls, 1);
 }
 
@@ -177,7 +195,7 @@ static bool wait_for_background(const struct request *request) {
     wait_for_end(ended, LOADER_PATIENCE_NS / 10);
     uint64_t now = gcrt_clock_monotonic();
     size_t calls = gcrt_load(&cycle.loader_calls);
-    if (calls != call) since = now;
+    if (calls != call || gcrt_load(&cycle.loader_held)) since = now;
     call = calls;
     if (calls % 2 != 0 && now - since > LOADER_PATIENCE_NS) return false;
   }
@@ -229,9 +247,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
     if (marking || (gcrt_concurrent_suits() && gcrt_background_start())) return collect_in_background(&request);
     gcrt_mark_start_helpers(gcrt_cycle_members(gcrt_load(&gcrt_heap.live)));
     size_t ended = gcrt_load(&cycle.ended);
-    enter();
-    gcrt_loader_call(collect_as_requested, &request);
-    leave();
+    call_in_loader(collect_as_requested, &request);
     if (request.collected) {
       gcrt_cycle_phase(GCRT_CYCLE_SWEEP, &request.report);
       complete(&request.report);
@@ -246,15 +262,25 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   }
 }
 
+void gcrt_cycle_stop_helpers(bool wait) {
+  if (wait) {
+    gcrt_lock(&cycle.lock);
+  } else if (!gcrt_lock_try(&cycle.lock)) {
+    return;
+  }
+  gcrt_mark_stop_helpers();
+  gcrt_unlock(&cycle.lock);
+}
+
 void gcrt_cycle_fork_prepare(void) {
   /* Two threads that fork at once take turns. */
   while (!gcrt_cas_full(&cycle.forking, 0, 1)) gcrt_futex_wait(&cycle.forking, 1, -1);
-  /* A thread that forks from the constructor of a library holds the loader's lock itself, and those inside wait for it:
-   * when nobody collects, a second is more than enough for them to come out otherwise. */
+  /* A thread that forks from a callback of dl_iterate_phdr holds the loader's lock itself, and those inside wait for
+   * it: when none of them holds it, a second is more than enough for them to come out otherwise. */
   size_t inside;
   while ((inside = gcrt_load_acquire(&cycle.inside)) != 0) {
     bool woken = gcrt_futex_wait(&cycle.inside, (uint32_t)inside, FORK_PATIENCE_NS);
-    if (!woken && gcrt_load(&cycle.lock.state) == 0) break;
+    if (!woken && !gcrt_load(&cycle.loader_held)) break;
   }
   gcrt_lock(&gcrt_world.lock);
   gcrt_root_set_lock();
@@ -280,6 +306,7 @@ void gcrt_cycle_fork_child(void) {
   gcrt_concurrent_after_fork();
   gcrt_background_after_fork();
   gcrt_store(&cycle.loader_calls, 0);
+  gcrt_store(&cycle.loader_held, 0);
   gcrt_store(&cycle.inside, 0);
   gcrt_store(&cycle.forking, 0);
   /* The counts of the spans must be right before the caches of the other threads are taken apart, those of the classes

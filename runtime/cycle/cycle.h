@@ -90,6 +90,8 @@ GCRT_INLINE bool gcrt_cycle_due(void);
 /* What notes writes: the option's value until the first collection that wants it has tried. Why it is none although it
  * was not chosen; "" otherwise. Any thread. */
 const char *gcrt_cycle_tracker(const char **reason);
+/* Ends the markers' threads, as no marking is under way. Without `wait` nothing happens if a collection runs. */
+void gcrt_cycle_stop_helpers(bool wait);
 /* Around fork, in this order: no collection runs from the first to one of the others. */
 void gcrt_cycle_fork_prepare(void);
 void gcrt_cycle_fork_parent(void);

@@ -15,6 +15,7 @@
 #include "heap/heap.h"
 #include "mark/mark.h"
 #include "sys/loader.h"
+#include "sys/maps.h"
 #include "sys/memory.h"
 #include "sys/tracker.h"
 
@@ -46,13 +47,18 @@ bool gcrt_tracked_would(const struct gcrt_root *root) {
   return root->range.end - root->range.start >= BYTES_LEAST && !in_heap(root->range);
 }
 
+/* What is mapped a second time is written there without a trace here. */
+static bool written_here_alone(const struct gcrt_root *root) {
+  return root->kind == GCRT_ROOT_DATA || gcrt_maps_private(root->range.start, root->range.end);
+}
+
 void gcrt_tracked_begin(void) {
   tracked.count = 0;
   tracked.loader = gcrt_loader_changes();
 }
 
 bool gcrt_tracked_take(const struct gcrt_root *root) {
-  if (tracked.count == RANGES_MOST || !gcrt_tracked_would(root)) return false;
+  if (tracked.count == RANGES_MOST || !gcrt_tracked_would(root) || !written_here_alone(root)) return false;
   size_t page = gcrt_page_size();
   struct gcrt_range range = root->range;
   tracked.ranges[tracked.count++] = (struct tracked){
@@ -129,8 +135,7 @@ static void scan_in_loader(void *argument) { with_locks(scan_slice, argument); }
 
 /* Whether it was scanned to its end. */
 static bool scan_range(struct tracked *range, unsigned members) {
-  struct step step = {.range = range, .at = range->root.range.start};
-  gcrt_cycle_in_loader(arm_in_loader, &step);
+  struct step step = {.range = range, .at = range->root.range.start, .done = range->whole};
   while (step.done && step.at < range->root.range.end) {
     step.done = false;
     gcrt_cycle_in_loader(scan_in_loader, &step);
@@ -139,7 +144,14 @@ static bool scan_range(struct tracked *range, unsigned members) {
   return step.done;
 }
 
+/* All are armed before the first is scanned: where ranges overlap, arming one makes clean what the program has written
+ * since the other was scanned. */
 void gcrt_tracked_scan(unsigned members) {
+  for (size_t i = 0; i < tracked.count; i++) {
+    struct step step = {.range = &tracked.ranges[i]};
+    gcrt_cycle_in_loader(arm_in_loader, &step);
+    tracked.ranges[i].whole = step.done;
+  }
   for (size_t i = 0; i < tracked.count; i++) tracked.ranges[i].whole = scan_range(&tracked.ranges[i], members);
 }
 

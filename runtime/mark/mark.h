@@ -30,8 +30,7 @@ unsigned gcrt_mark_members(void);
  * starting a thread may wait for a thread that loads a library; the caller counts as parked meanwhile. */
 void gcrt_mark_start_helpers(unsigned members);
 
-/* Ends them; a later gcrt_mark_start_helpers starts new ones. No marking is under way, and no other thread starts one.
- */
+/* Ends them; a later gcrt_mark_start_helpers starts new ones. No marking is under way. */
 void gcrt_mark_stop_helpers(void);
 
 /* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */

@@ -436,6 +436,7 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_assist(struct gcrt_marker *marker, st
 void gcrt_marker_finish(struct gcrt_marker *marker) {
   if (!marker->block) return;
   GCRT_CHECK(marker->block->count == 0);
-  gcrt_block_give(marker->block);
+  struct gcrt_block *block = marker->block;
   marker->block = NULL;
+  gcrt_block_give(block);
 }

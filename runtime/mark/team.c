@@ -140,7 +140,7 @@ static bool take_work(struct work *work) {
 static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
   for (size_t i = first; i < end; i++) {
     const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
-    if (chunk->cells == 0 || chunk->first != i) continue;
+    if (gcrt_chunk_cells(chunk) == 0 || chunk->first != i) continue;
     bool wanted = team.rescan ? !(chunk->flags & GCRT_FLAG_NOSCAN) : (chunk->flags & GCRT_FLAG_UNCOLLECTABLE) != 0;
     if (!wanted) continue;
     gcrt_mark *marks = gcrt_span_marks(chunk);
@@ -327,9 +327,12 @@ void gcrt_mark_start_helpers(unsigned members) {
 }
 
 void gcrt_mark_stop_helpers(void) {
+  /* Who starts helpers is a mutator, whose end asks again. */
+  if (!gcrt_lock_try(&team.starting)) return;
   gcrt_add(&team.ending, gcrt_load(&team.started));
   gcrt_store(&team.started, 0);
   publish_job(0);
+  gcrt_unlock(&team.starting);
 }
 
 /* With `open`, guests may help. */
@@ -470,7 +473,8 @@ static void abandon(void) {
 }
 
 void gcrt_mark_after_fork(void) {
-  if (gcrt_load(&gcrt_heap.marking)) abandon();
+  /* Also when nobody marks: a helper that came late may have been giving its block back. */
+  abandon();
   gcrt_store(&team.started, 0);
   gcrt_store(&team.ending, 0);
   gcrt_store(&team.open, 0);

@@ -8,6 +8,7 @@
  * control block tells. No lock. */
 #include "sys/stack.h"
 #include "base/bits.h"
+#include "sys/maps.h"
 #include "sys/memory.h"
 #include "sys/proc.h"
 #include "sys/tls.h"
@@ -25,79 +26,23 @@
 /* Set by the dynamic loader (or the start code of a static program) to the first frame of the initial thread. */
 extern void *__libc_stack_end;
 
-struct maps_reader {
-  long fd;
-  size_t at, length;
-  char buffer[512];
-};
-
-struct mapping {
-  uintptr_t start, end;
-  bool readable;
-};
-
-static int next_char(struct maps_reader *reader) {
-  if (reader->at == reader->length) {
-    long got;
-    do got = syscall(SYS_read, reader->fd, reader->buffer, sizeof reader->buffer);
-    while (got < 0 && errno == EINTR);
-    if (got <= 0) return -1;
-    reader->at = 0;
-    reader->length = (size_t)got;
-  }
-  return (unsigned char)reader->buffer[reader->at++];
-}
-
-/* Reads hexadecimal digits and the one character that ends them, which is returned. */
-static int next_number(struct maps_reader *reader, uintptr_t *number) {
-  *number = 0;
-  for (;;) {
-    int c = next_char(reader);
-    if (c >= '0' && c <= '9') {
-      *number = *number << 4 | (uintptr_t)(c - '0');
-    } else if (c >= 'a' && c <= 'f') {
-      *number = *number << 4 | (uintptr_t)(c - 'a' + 10);
-    } else {
-      return c;
-    }
-  }
-}
-
-/* One line of /proc/self/maps: "START-END rwxp ...". */
-static bool next_mapping(struct maps_reader *reader, struct mapping *mapping) {
-  if (next_number(reader, &mapping->start) != '-' || next_number(reader, &mapping->end) != ' ') return false;
-  mapping->readable = next_char(reader) == 'r';
-  int c;
-  do c = next_char(reader);
-  while (c >= 0 && c != '\n');
-  return true;
-}
-
-static bool maps_open(struct maps_reader *reader) {
-  reader->fd = syscall(SYS_openat, AT_FDCWD, "/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  reader->at = reader->length = 0;
-  return reader->fd >= 0;
-}
-
-static void maps_close(struct maps_reader *reader) { (void)syscall(SYS_close, reader->fd); }
-
 /* The mapping that holds address, and where the one before it ends. */
-static bool find_mapping(uintptr_t address, struct mapping *found, uintptr_t *before) {
-  struct maps_reader reader;
-  if (!maps_open(&reader)) return false;
+static bool find_mapping(uintptr_t address, struct gcrt_mapping *found, uintptr_t *before) {
+  struct gcrt_maps maps;
+  if (!gcrt_maps_open(&maps)) return false;
   bool holds = false;
   *before = 0;
-  while (!holds && next_mapping(&reader, found)) {
+  while (!holds && gcrt_maps_next(&maps, found)) {
     holds = address >= found->start && address < found->end;
     if (!holds) *before = found->end;
   }
-  maps_close(&reader);
+  gcrt_maps_close(&maps);
   return holds;
 }
 
 /* Whether the calling thread runs on the initial thread's stack; its bounds if so. */
 static bool initial_bounds(uintptr_t frame, struct gcrt_bounds *bounds) {
-  struct mapping stack;
+  struct gcrt_mapping stack;
   uintptr_t before;
   if (!find_mapping((uintptr_t)__libc_stack_end, &stack, &before)) return false;
   if (frame < stack.start || frame >= stack.end) return false;
@@ -162,18 +107,18 @@ struct gcrt_bounds gcrt_stack_of_context(const void *context) {
   return (struct gcrt_bounds){(uintptr_t)stack->ss_sp, (uintptr_t)stack->ss_sp + stack->ss_size};
 }
 
-/* By /proc/self/maps, which a full table of descriptors or a missing /proc keeps away. */
+/* By the list of mappings, which is not always to be had. */
 static uintptr_t mapped_low_by_maps(uintptr_t low, uintptr_t high) {
-  struct maps_reader reader;
+  struct gcrt_maps maps;
   uintptr_t run_start = 0, run_end = 0;
-  if (!maps_open(&reader)) return high;
-  struct mapping mapping;
-  while (next_mapping(&reader, &mapping) && mapping.start < high) {
+  if (!gcrt_maps_open(&maps)) return high;
+  struct gcrt_mapping mapping;
+  while (gcrt_maps_next(&maps, &mapping) && mapping.start < high) {
     if (!mapping.readable) continue; /* leaves a gap, so the run starts anew */
     if (mapping.start != run_end) run_start = mapping.start;
     run_end = mapping.end;
   }
-  maps_close(&reader);
+  gcrt_maps_close(&maps);
   return run_end >= high ? gcrt_max(run_start, low) : high;
 }
 

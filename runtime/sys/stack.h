@@ -23,7 +23,7 @@ struct gcrt_bounds gcrt_stack_alternate(void);
 struct gcrt_bounds gcrt_stack_of_context(const void *context);
 
 /* The mapped part of [low, high) that ends at high: the lowest address from which all is mapped up to high. Reads
- * /proc/self/maps with raw system calls; async-signal-safe. Returns high if it cannot be told. */
+ * the list of mappings with raw system calls; async-signal-safe. Returns high if it cannot be told. */
 uintptr_t gcrt_stack_mapped_low(uintptr_t low, uintptr_t high);
 
 #endif
