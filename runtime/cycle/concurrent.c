@@ -31,6 +31,7 @@
 #include "world/faults.h"
 
 /* Rounds end when so few pages are dirty that the stop may have them. */
+enum { LITTLE = 256 * 1024 }; /* bytes of objects, that are scanned in no time */
 enum { ROUNDS_MOST = 16, ROUNDS_IN_VAIN = 3, PAGES_FEW = 64 };
 
 /* auto: a stop of this length is worth a concurrent collection; of half of it, no longer. */
@@ -199,11 +200,10 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
 
 /* Rounds as long as they help. A page costs least when it is scanned for the third time, as by then its copy says what
  * has changed: so one round that finds hardly less than the one before says nothing yet, two do. */
-static void preclean(struct gcrt_cycle_report *report, unsigned background) {
+static void scan_in_rounds(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
   unsigned vain = 0;
-  if (gcrt_visit_roots(report, false)) gcrt_mark_grey_out(background, false);
-  while (report->rounds < ROUNDS_MOST && vain < ROUNDS_IN_VAIN) {
+  for (unsigned round = 0; round < ROUNDS_MOST && vain < ROUNDS_IN_VAIN; round++) {
     size_t pages = scan_dirty(report, true);
     gcrt_mark_grey_out(background, false);
     report->rounds++;
@@ -212,6 +212,18 @@ static void preclean(struct gcrt_cycle_report *report, unsigned background) {
     vain = pages > before / 4 * 3 ? vain + 1 : 0;
     before = pages;
   }
+}
+
+/* The second look at the roots comes late: whatever it finds and the program drops before the stop is kept for nothing.
+ * What it found to mark took time, in which pages were written. */
+static void preclean(struct gcrt_cycle_report *report, unsigned background) {
+  scan_in_rounds(report, background);
+  struct gcrt_mark_stats before, after;
+  gcrt_mark_get_stats(&before);
+  if (!gcrt_visit_roots(report, false)) return;
+  gcrt_mark_grey_out(background, false);
+  gcrt_mark_get_stats(&after);
+  if (after.scanned - before.scanned > LITTLE) scan_in_rounds(report, background);
 }
 
 /* Markers beside the program: a quarter of the processors, this thread included, and one for the thread that waits, if

@@ -128,6 +128,7 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
 /* The rest of a collection, beside the program. Gives the cycle's lock up. */
 static void complete(struct gcrt_cycle_report *report) {
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
+  gcrt_mark_end();
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
     gcrt_cycle_listener.count(report);

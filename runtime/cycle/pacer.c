@@ -51,7 +51,7 @@ static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
   /* Every refill asks whether marking has to be helped. */
   if (phase == GCRT_PACE_MARK) return 0;
   uint64_t room = goal > live ? goal - live : 0;
-  return goal - gcrt_min(gcrt_load(&pacer.runway), room / 8 * 7);
+  return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
 }
 
 /* After a change. */
@@ -89,6 +89,8 @@ bool gcrt_pacer_behind(uint64_t scanned) {
   uint64_t used = live - gcrt_min(live, begin);
   uint64_t all = gcrt_load(&pacer.scanned);
   if (all == 0) all = begin / 2;
+  /* There is more than the last time: then at least not less than the way is used up. */
+  all = gcrt_max(all, scanned + scanned / 8);
   return (unsigned __int128)(scanned + all / 8) * gcrt_load(&pacer.way) < (unsigned __int128)all * used;
 }
 

@@ -56,10 +56,7 @@ void gcrt_block_give(struct gcrt_block *block) {
   gcrt_unlock(&pool.lock);
 }
 
-void gcrt_block_bound(size_t blocks) {
-  pool.bound = blocks;
-  gcrt_block_trim(blocks);
-}
+void gcrt_block_bound(size_t blocks) { pool.bound = blocks; }
 
 size_t gcrt_block_memory(void) { return gcrt_load(&pool.mapped) * sizeof(struct gcrt_block); }
 

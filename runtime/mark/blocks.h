@@ -37,9 +37,10 @@ static inline bool gcrt_deque_empty(const struct gcrt_deque *deque) {
 /* The pool of blocks. Thread-safe. */
 struct gcrt_block *gcrt_block_take(void); /* NULL: the bound is reached or there is no memory */
 void gcrt_block_give(struct gcrt_block *block);
+/* How many may be mapped from now on; those that are stay. */
 void gcrt_block_bound(size_t blocks);
 size_t gcrt_block_memory(void);
-/* Unmaps free blocks over `keep`. */
+/* Unmaps free blocks over `keep`: not in a stop. */
 void gcrt_block_trim(size_t keep);
 void gcrt_block_reset_lock(void);
 /* In a forked child: the pool as it was at the start. */

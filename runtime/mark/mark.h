@@ -36,6 +36,9 @@ void gcrt_mark_stop_helpers(void);
 /* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);
 
+/* After the stop: gives memory back that was taken for it. */
+void gcrt_mark_end(void);
+
 /* Marking beside the program, in steps, by the thread that runs the collection. */
 /* Before all. */
 void gcrt_mark_begin(void);

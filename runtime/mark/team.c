@@ -355,7 +355,9 @@ bool gcrt_mark_assist(void) {
     if (busy) {
       struct gcrt_marker *marker = &team.markers[team.members + i];
       uint64_t begin = gcrt_clock_thread_cpu();
-      struct gcrt_block *block = steal_block(marker);
+      /* What it left the last time comes first: with each help another block would be left. */
+      struct gcrt_block *block = gcrt_deque_pop(&marker->deque);
+      if (!block) block = steal_block(marker);
       helped = block != NULL;
       if (block) gcrt_marker_assist(marker, block, ASSIST_OBJECTS);
       if (!block) gcrt_store(&gcrt_team_hungry, 1);
@@ -400,8 +402,10 @@ static void bound_blocks(void) {
 void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members) {
   bound_blocks();
   mark_until_done(roots, count, true, members, false);
-  gcrt_block_trim(1024);
 }
+
+/* A deep heap needs them again the next time; a small one is not to be made larger by them. */
+void gcrt_mark_end(void) { gcrt_block_trim(gcrt_load(&gcrt_heap.used) / 256 / sizeof(struct gcrt_block)); }
 
 void gcrt_mark_begin(void) {
   bound_blocks();

@@ -83,10 +83,10 @@ START_TEST(concurrent_collections_start_earlier) {
   report.assist_ns = 5000000; /* by several threads */
   report.assisted = 40 * MIB;
   gcrt_pacer_cycle_end(&report);
-  ck_assert(trigger_is_about(72 * MIB));
-  report.heap_flip = 400 * MIB; /* never earlier than an eighth of the way */
+  ck_assert(trigger_is_about(80 * MIB));
+  report.heap_flip = 400 * MIB; /* never earlier than a quarter of the way */
   gcrt_pacer_cycle_end(&report);
-  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 72 * MIB);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 80 * MIB);
   gcrt_pacer_mark(80 * MIB);
   ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 0);
   ck_assert_uint_eq(gcrt_pacer_limit(), 160 * MIB);
@@ -125,6 +125,9 @@ START_TEST(marking_keeps_pace_with_allocation) {
   ck_assert(!behind(88 * MIB, 53 * MIB, 118 * MIB));
   ck_assert(behind(88 * MIB, 60 * MIB, 122 * MIB));
   ck_assert(!behind(88 * MIB, 0, 70 * MIB)); /* gc_free */
+  /* More is alive than the last time: behind when the way is used up. */
+  ck_assert(!behind(88 * MIB, 200 * MIB, 118 * MIB));
+  ck_assert(behind(88 * MIB, 200 * MIB, 119 * MIB));
   /* Above the goal, as after gc_set_percent: three quarters of a quarter of the heap. */
   ck_assert(!behind(200 * MIB, 50 * MIB, 235 * MIB));
   ck_assert(behind(200 * MIB, 50 * MIB, 237 * MIB));
