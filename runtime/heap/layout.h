@@ -129,6 +129,9 @@ struct gcrt_heap {
   gcrt_word *fine_map; /* bit set: counted */
   gcrt_word fine_pages;
 
+  /* Bit set: the first chunk of a span of uncollectable objects, which are roots. Of any thread. */
+  gcrt_word *uncollectable_map;
+
   /* The sweep (heap/sweep.c). */
   gcrt_word epoch;                 /* flips */
   gcrt_word sweep_next, sweep_end; /* chunks: spans that begin between them have not been taken for sweeping */

@@ -29,6 +29,7 @@ static const struct table tables[] = {
     {(void **)&gcrt_heap.busy_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.dirty_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.fine_map, .chunks_a_byte = 8},
+    {(void **)&gcrt_heap.uncollectable_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.central, .fixed = GCRT_SLOTS * sizeof(struct gcrt_central)},
 };
 
@@ -91,7 +92,7 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
                       gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
                       gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
                       gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
-                      3 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
+                      4 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
 }
 
 void gcrt_heap_lock_all(void) {

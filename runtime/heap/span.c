@@ -53,6 +53,9 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   gcrt_store_byte(&span->swept, (uint8_t)gcrt_load(&gcrt_heap.epoch));
   gcrt_store_byte(&span->listed, false);
   gcrt_store(&span->slot, slot);
+  if (entry->flags & GCRT_FLAG_UNCOLLECTABLE) {
+    gcrt_set_bits(&gcrt_heap.uncollectable_map[first / 64], (size_t)1 << (first % 64));
+  }
   gcrt_store_release(&span->chunks, chunks);
   for (size_t i = 0; i < chunks; i++) publish(&gcrt_heap.chunks[first + i], entry);
   return span;
@@ -140,6 +143,9 @@ void gcrt_span_destroy(struct gcrt_span *span) {
   GCRT_CHECK(gcrt_load(&span->used) == 0 && marking != GCRT_MARKING);
   /* Marking has begun since it was decided. Threads that knew have freed cells here in the way of marking. */
   if (marking) forget_freed(&gcrt_heap.chunks[first]);
+  if (gcrt_heap.chunks[first].flags & GCRT_FLAG_UNCOLLECTABLE) {
+    gcrt_clear_bits(&gcrt_heap.uncollectable_map[first / 64], (size_t)1 << (first % 64));
+  }
   for (size_t i = 0; i < chunks; i++) gcrt_heap.chunks[first + i] = (struct gcrt_chunk){0};
   gcrt_store_byte(&span->listed, false);
   gcrt_store_release(&span->chunks, 0);

@@ -16,6 +16,8 @@ static size_t verify_span(size_t first) {
   GCRT_CHECK(chunk->class == gcrt_slot_class(span->slot) && large == (chunk->class == 0));
   GCRT_CHECK(!(span->owned && span->listed));
   GCRT_CHECK(!gcrt_span_unswept(span));
+  bool listed = gcrt_load(&gcrt_heap.uncollectable_map[first / 64]) >> (first % 64) & 1;
+  GCRT_CHECK(listed == ((chunk->flags & GCRT_FLAG_UNCOLLECTABLE) != 0));
   if (large) {
     GCRT_CHECK(chunk->cell == 0 && chunk->cells == 1 && span->size <= (size_t)span->chunks * GCRT_CHUNK);
   } else {

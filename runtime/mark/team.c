@@ -30,6 +30,7 @@
 #include "sys/registers.h"
 #include "world/park.h"
 
+/* Of spans: of those that are looked at one by one. Of others a bit is. */
 enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
 
 /* Mutators that help at the same time, each for so many objects. */
@@ -60,7 +61,7 @@ static struct {
   const struct gcrt_root *roots;
   size_t root_count, root;
   uintptr_t root_at; /* in roots[root]; 0: at its start */
-  size_t span;       /* chunks looked at for uncollectable spans */
+  size_t span;       /* chunks looked at for uncollectable spans, or all */
   bool rescan;       /* all marked objects are scanned again, instead of the roots */
   struct gcrt_range shared[SHARED_RANGES];
   size_t shared_count;
@@ -123,7 +124,8 @@ static bool take_spans(struct work *work) {
   if (team.span >= total) return false;
   work->kind = SPANS;
   work->first = team.span;
-  work->end = team.span = gcrt_min(total, team.span + SPANS_IN_ONE_GO);
+  size_t count = SPANS_IN_ONE_GO * (team.rescan ? 1 : 64);
+  work->end = team.span = gcrt_min(total, team.span + count);
   return true;
 }
 
@@ -136,23 +138,34 @@ static bool take_work(struct work *work) {
   return taken;
 }
 
+/* Objects of one span: the white ones become grey, or, after an overflow, the black ones are scanned again. */
+static void scan_span(struct gcrt_marker *marker, size_t first, const struct gcrt_chunk *chunk) {
+  gcrt_mark *marks = gcrt_span_marks(chunk);
+  for (size_t word = 0; word * 64 < chunk->cells; word++) {
+    uint64_t cells = gcrt_marks_with(marks + 64 * word, team.rescan ? gcrt_black() : gcrt_heap.white);
+    uintptr_t start = gcrt_chunk_address(first) + word * 64 * chunk->cell;
+    if (team.rescan) {
+      gcrt_marker_rescan(marker, start, chunk->cell, cells);
+    } else {
+      gcrt_marker_visit(marker, start, chunk->cell, cells);
+    }
+  }
+}
+
 /* Uncollectable objects are roots; after an overflow every marked object is as good as one. */
 static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
   for (size_t i = first; i < end; i++) {
-    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
-    if (gcrt_chunk_cells(chunk) == 0 || chunk->first != i) continue;
-    bool wanted = team.rescan ? !(chunk->flags & GCRT_FLAG_NOSCAN) : (chunk->flags & GCRT_FLAG_UNCOLLECTABLE) != 0;
-    if (!wanted) continue;
-    gcrt_mark *marks = gcrt_span_marks(chunk);
-    for (size_t word = 0; word * 64 < chunk->cells; word++) {
-      uint64_t cells = gcrt_marks_with(marks + 64 * word, team.rescan ? gcrt_black() : gcrt_heap.white);
-      uintptr_t start = gcrt_chunk_address(i) + word * 64 * chunk->cell;
-      if (team.rescan) {
-        gcrt_marker_rescan(marker, start, chunk->cell, cells);
-      } else {
-        gcrt_marker_visit(marker, start, chunk->cell, cells);
+    size_t left = ~(size_t)0;
+    if (!team.rescan) {
+      left = gcrt_load(&gcrt_heap.uncollectable_map[i / 64]) >> (i % 64);
+      if (left == 0) {
+        i = i / 64 * 64 + 63;
+        continue;
       }
     }
+    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
+    if (!(left & 1) || gcrt_chunk_cells(chunk) == 0 || chunk->first != i) continue;
+    if (!(chunk->flags & GCRT_FLAG_NOSCAN)) scan_span(marker, i, chunk);
   }
 }
 
