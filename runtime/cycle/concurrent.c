@@ -103,57 +103,6 @@ const char *gcrt_cycle_tracker(const char **reason) {
   return gcrt_tracker_names[asked_for() ? gcrt_options.tracker : GCRT_CHOOSE_uffd];
 }
 
-/* Visits every run of chunks that hold scannable objects. */
-static void visit_scannable(void (*visit)(void *argument, uintptr_t low, uintptr_t high), void *argument) {
-  size_t end = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
-  size_t first = SIZE_MAX;
-  for (size_t i = 0; i <= end; i++) {
-    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
-    bool scannable = i < end && gcrt_chunk_cells(chunk) != 0 && !(chunk->flags & GCRT_FLAG_NOSCAN);
-    if (scannable && first == SIZE_MAX) first = i;
-    if (scannable || first == SIZE_MAX) continue;
-    visit(argument, gcrt_chunk_address(first), gcrt_chunk_address(i));
-    first = SIZE_MAX;
-  }
-}
-
-/* A refusal leaves pages unarmed, and these count as dirty. */
-static void arm(void *unused, uintptr_t low, uintptr_t high) {
-  (void)unused;
-  (void)gcrt_concurrent_tracker->arm(low, high);
-}
-
-static void disarm(void *unused, uintptr_t low, uintptr_t high) {
-  (void)unused;
-  (void)gcrt_concurrent_tracker->disarm(low, high);
-}
-
-struct round {
-  bool rearm;
-  size_t bytes; /* dirty */
-};
-
-static void scan_again(void *argument, uintptr_t low, uintptr_t high) {
-  struct round *round = argument;
-  round->bytes += high - low;
-  gcrt_mark_written(low, high);
-}
-
-static void scan_written(void *argument, uintptr_t low, uintptr_t high) {
-  struct round *round = argument;
-  if (!gcrt_concurrent_tracker->written(low, high, round->rearm, scan_again, round)) scan_again(round, low, high);
-}
-
-/* Dirty pages, of which the marked objects were scanned again; what they found is grey. */
-static size_t scan_dirty(struct gcrt_cycle_report *report, bool rearm) {
-  struct round round = {.rearm = rearm};
-  uint64_t begin = gcrt_clock_thread_cpu();
-  visit_scannable(scan_written, &round);
-  size_t pages = round.bytes / gcrt_page_size() + gcrt_tracked_scan_dirty(rearm);
-  report->scan_cpu_ns += gcrt_clock_thread_cpu() - begin;
-  return pages;
-}
-
 static void whiten(struct gcrt_cycle_report *report) {
   (void)report;
   gcrt_heap_begin_marking();
@@ -162,22 +111,11 @@ static void whiten(struct gcrt_cycle_report *report) {
 static void finish(struct gcrt_cycle_report *report) {
   size_t count;
   struct gcrt_root *roots = gcrt_cycle_roots(report, &count);
-  size_t untracked = gcrt_tracked_sort(roots, count);
-  uint64_t scanned_before = report->scan_cpu_ns;
-  size_t pages = scan_dirty(report, false);
-  /* If somebody closed the tracker's descriptors, what it said means nothing. */
-  if (!gcrt_concurrent_tracker->intact()) {
-    struct round round = {.rearm = false};
-    visit_scannable(scan_again, &round);
-    pages = round.bytes / gcrt_page_size();
-    untracked = count;
-  }
-  report->last_pages = pages;
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
-  gcrt_mark_all(roots, untracked, report->members);
+  report->last_pages = gcrt_written_finish(roots, count, report->members);
   gcrt_mark_get_stats(&after);
-  report->stop_cpu_ns = after.cpu_ns - before.cpu_ns + report->scan_cpu_ns - scanned_before;
+  report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;
   gcrt_cycle_flip(report, roots, count);
 }
 
@@ -204,7 +142,7 @@ static void scan_in_rounds(struct gcrt_cycle_report *report, unsigned background
   size_t before = SIZE_MAX;
   unsigned vain = 0;
   for (unsigned round = 0; round < ROUNDS_MOST && vain < ROUNDS_IN_VAIN; round++) {
-    size_t pages = scan_dirty(report, true);
+    size_t pages = gcrt_written_scan(report);
     gcrt_mark_grey_out(background, false);
     report->rounds++;
     report->pages += pages;
@@ -259,7 +197,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_mark_begin();
   gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
   uint64_t begin = gcrt_clock_monotonic();
-  visit_scannable(arm, NULL);
+  gcrt_written_arm();
   report->arm_ns = gcrt_clock_monotonic() - begin;
   gcrt_cycle_phase(GCRT_CYCLE_ROOTS, report);
   /* In a forked child, whose parent was marking. */
@@ -274,7 +212,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
   (void)in_stop(finish, report);
   gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
-  visit_scannable(disarm, NULL);
+  gcrt_written_disarm();
   gcrt_tracked_disarm();
   report->mark_ns = report->end - begin;
   gcrt_mark_get_stats(&after);

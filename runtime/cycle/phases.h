@@ -33,6 +33,16 @@ bool gcrt_concurrent_suits(void);
 bool gcrt_concurrent_mark(struct gcrt_cycle_report *report);
 void gcrt_concurrent_after_fork(void);
 
+/* written.c: the heap's pages and their tracker. */
+void gcrt_written_arm(void);
+void gcrt_written_disarm(void);
+/* Beside the program: scans the marked objects on dirty pages again, which are armed anew; also of the ranges of
+ * tracked_roots.c. What they point to is grey. Returns how many pages there were. */
+size_t gcrt_written_scan(struct gcrt_cycle_report *report);
+/* In the last stop: marks all from dirty pages, from these roots, of which the order changes, and from uncollectable
+ * objects. Returns how many pages were dirty. */
+size_t gcrt_written_finish(struct gcrt_root *roots, size_t count, unsigned members);
+
 /* tracked_roots.c: large ranges of global variables, of which the stop scans what was written. */
 /* At the beginning, inside the loader's lock: forgets all. Then, for each root: whether it is to be tracked. */
 void gcrt_tracked_begin(void);

@@ -80,7 +80,7 @@ void gcrt_cycle_mark_stopped(struct gcrt_cycle_report *report) {
   report->members = gcrt_cycle_members(report->heap_before + report->global_bytes);
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
-  gcrt_mark_all(roots, count, report->members);
+  gcrt_mark_all(roots, count, report->members, NULL);
   gcrt_mark_get_stats(&after);
   report->scanned = after.scanned - before.scanned;
   report->mark_cpu_ns = report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;

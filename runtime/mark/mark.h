@@ -33,8 +33,13 @@ void gcrt_mark_start_helpers(unsigned members);
 /* Ends them; a later gcrt_mark_start_helpers starts new ones. No marking is under way. */
 void gcrt_mark_stop_helpers(void);
 
-/* Marks all from these roots and from uncollectable objects, with at most `members` markers, the caller included. */
-void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members);
+/* Scans written pages of a part of the heap's chunks, by gcrt_mark_written_last. */
+struct gcrt_marker;
+typedef void gcrt_mark_pages(struct gcrt_marker *marker, size_t first, size_t end);
+
+/* Marks all from these roots, from uncollectable objects and from what `pages` finds (NULL: nothing), with at most
+ * `members` markers, the caller included. `pages` is called for parts of the heap by several of them at once. */
+void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members, gcrt_mark_pages *pages);
 
 /* After the stop: gives memory back that was taken for it. */
 void gcrt_mark_end(void);
@@ -50,7 +55,9 @@ void gcrt_mark_note(struct gcrt_range range);
 void gcrt_mark_grey_noted(void);
 /* Scans the marked objects between two addresses of the heap again, and makes grey what they point to. */
 void gcrt_mark_written(uintptr_t low, uintptr_t high);
-/* The same for global variables: words between two addresses, of which some may have changed. */
+/* The same in the last stop, by any marker. */
+void gcrt_mark_written_last(struct gcrt_marker *marker, uintptr_t low, uintptr_t high);
+/* As gcrt_mark_written for global variables: words between two addresses, of which some may have changed. */
 void gcrt_mark_written_root(uintptr_t low, uintptr_t high);
 /* A mutator, inside a critical section and while objects are marked beside the program, marks some of them. False:
  * there was nothing to be had. */

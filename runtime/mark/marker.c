@@ -312,7 +312,8 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked(struct loop *loop, const 
   }
 }
 
-/* The same for words that are not what the copy of their page holds; the copy gets them. `changed` has a bit a word. */
+/* The same for words that are not what the copy of their page holds; the copy gets them, unless it is the last time.
+ * `changed` has a bit a word. */
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, const struct cells *cells, uintptr_t low,
                                                         uintptr_t high, uintptr_t *copy, uint64_t *changed) {
   uintptr_t page = gcrt_align_down(low, GCRT_COPY_BYTES);
@@ -322,8 +323,10 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, const
       uintptr_t value = *(const volatile uintptr_t *)at;
       size_t word = (at - page) / GCRT_WORD_BYTES;
       if (value == copy[word]) continue;
-      copy[word] = value;
-      changed[word / 64] |= UINT64_C(1) << (word % 64);
+      if (changed) {
+        copy[word] = value;
+        changed[word / 64] |= UINT64_C(1) << (word % 64);
+      }
       if (value - loop->base < loop->used) add_candidate_of(loop, value, true);
     }
   }
@@ -342,10 +345,14 @@ static void keep_seen(const struct loop *loop, uintptr_t *copy, const uint64_t *
 }
 
 /* A page, or a part of one, on which these cells are. */
-GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, const struct cells *cells, uintptr_t low,
-                                                uintptr_t high) {
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_page(struct loop *loop, const struct cells *cells, uintptr_t low,
+                                                     uintptr_t high, bool last) {
   size_t page = gcrt_align_down(low - loop->base, GCRT_COPY_BYTES);
   uintptr_t *copy = gcrt_copy_find(page);
+  if (copy && last) {
+    scan_changed(loop, cells, low, high, copy, NULL);
+    return;
+  }
   if (copy) {
     uint64_t changed[GCRT_COPY_WORDS / 64] = {0};
     scan_changed(loop, cells, low, high, copy, changed);
@@ -355,7 +362,7 @@ GCRT_READS_FOREIGN_MEMORY static void scan_page(struct loop *loop, const struct 
   }
   uint32_t before = loop->head;
   scan_marked(loop, cells, low, high);
-  if (loop->head - before >= DENSE) (void)gcrt_copy_make(page);
+  if (!last && loop->head - before >= DENSE) (void)gcrt_copy_make(page);
 }
 
 /* All that is between two addresses counts as one cell that is black. */
@@ -365,13 +372,13 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written_root(struct gcrt_marker *mark
   const struct cells all = {.span = range.start, .cell = range.end - range.start, .end = 1};
   while (range.start < range.end) {
     uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
-    scan_page(&loop, &all, range.start, end);
+    scan_page(&loop, &all, range.start, end, false);
     range.start = end;
   }
   leave_grey(&loop);
 }
 
-GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range) {
+GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_range(struct gcrt_marker *marker, struct gcrt_range range, bool last) {
   struct loop loop;
   loop_start(&loop, marker);
   while (range.start < range.end) {
@@ -379,11 +386,19 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, s
     uintptr_t end = gcrt_min(range.end, gcrt_align_down(range.start, GCRT_COPY_BYTES) + GCRT_COPY_BYTES);
     if (gcrt_chunk_cells(chunk) && !(chunk->flags & GCRT_FLAG_NOSCAN)) {
       struct cells cells = cells_between(&loop, chunk, range.start, end);
-      scan_page(&loop, &cells, range.start, end);
+      scan_page(&loop, &cells, range.start, end, last);
     }
     range.start = end;
   }
   leave_grey(&loop);
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range) {
+  scan_range(marker, range, false);
+}
+
+GCRT_READS_FOREIGN_MEMORY void gcrt_marker_written_last(struct gcrt_marker *marker, struct gcrt_range range) {
+  scan_range(marker, range, true);
 }
 
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_rest(struct gcrt_marker *marker) {

@@ -28,11 +28,13 @@ void gcrt_marker_slice(struct gcrt_marker *marker, struct gcrt_range range);
 void gcrt_marker_visit(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells);
 /* Scans marked objects of one bitmap word again, after an overflow. */
 void gcrt_marker_rescan(struct gcrt_marker *marker, uintptr_t start, size_t cell, uint64_t cells);
-/* The next two leave what they make grey on the stack: follow with gcrt_marker_rest. */
+/* The next leave what they make grey on the stack: follow with gcrt_marker_rest. */
 /* As gcrt_marker_root. */
 void gcrt_marker_grey_root(struct gcrt_marker *marker, struct gcrt_range range, bool one_past_end);
 /* Words of a part of the heap, as far as they are in marked objects. */
 void gcrt_marker_written(struct gcrt_marker *marker, struct gcrt_range range);
+/* The same for the last time, when copies of pages are only read: by several markers at once, for different pages. */
+void gcrt_marker_written_last(struct gcrt_marker *marker, struct gcrt_range range);
 /* Words of global variables, whose page may have a copy. */
 void gcrt_marker_written_root(struct gcrt_marker *marker, struct gcrt_range range);
 /* All that is left on the stack. */

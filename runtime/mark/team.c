@@ -1,7 +1,7 @@
 /* The team of markers: who marks what, and when all is done.
  *
- * Work comes from four places: the roots, taken in slices; the spans of uncollectable objects; large objects, in
- * slices; and the deques of blocks of the members.
+ * Work comes from five places: the roots, taken in slices; written pages, by parts of the heap; the spans of
+ * uncollectable objects; large objects, in slices; and the deques of blocks of the members.
  *
  * Who takes part stands in one word, the crew: how many are there, how many of them are idle, whether the job is open,
  * and a count of changes. A member gets busy only while the job is open; it calls itself idle when its own queues are
@@ -31,13 +31,13 @@
 #include "world/park.h"
 
 /* Of spans: of those that are looked at one by one. Of others a bit is. */
-enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
+enum { SHARED_RANGES = 256, PAGES_IN_ONE_GO = 1024, SPANS_IN_ONE_GO = 512 };
 
 /* Mutators that help at the same time, each for so many objects. */
 enum { GUESTS = 4, ASSIST_OBJECTS = 128 };
 
 /* Objects after which helpers are called, and what a slice or a batch of spans counts for. */
-enum { CALL_AFTER = 512, SLICE_COUNTS = 64 };
+enum { CALL_AFTER = 512, SLICE_COUNTS = 64, PAGES_COUNT = 256 };
 
 /* The crew. */
 enum { IDLE_ONE = 1, THERE_ONE = 1 << 16, COUNT_MASK = 0xffff };
@@ -61,8 +61,10 @@ static struct {
   const struct gcrt_root *roots;
   size_t root_count, root;
   uintptr_t root_at; /* in roots[root]; 0: at its start */
-  size_t span;       /* chunks looked at for uncollectable spans, or all */
-  bool rescan;       /* all marked objects are scanned again, instead of the roots */
+  gcrt_mark_pages *pages;
+  size_t page; /* chunks whose pages were looked at */
+  size_t span; /* chunks looked at for uncollectable spans, or all */
+  bool rescan; /* all marked objects are scanned again, instead of the roots */
   struct gcrt_range shared[SHARED_RANGES];
   size_t shared_count;
   gcrt_word sources; /* 0: roots, spans and shared ranges are all taken */
@@ -89,7 +91,7 @@ bool gcrt_team_share(struct gcrt_range range) {
 }
 
 struct work {
-  enum { NOTHING, ROOT, SLICE, SPANS } kind;
+  enum { NOTHING, ROOT, SLICE, PAGES, SPANS } kind;
   struct gcrt_range range;
   bool one_past_end;
   size_t first, end; /* chunks */
@@ -119,6 +121,14 @@ static bool take_shared(struct work *work) {
   return true;
 }
 
+static bool take_pages(struct work *work) {
+  size_t total = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
+  if (!team.pages || team.rescan || team.page >= total) return false;
+  *work = (struct work){.kind = PAGES, .first = team.page, .end = gcrt_min(total, team.page + PAGES_IN_ONE_GO)};
+  team.page = work->end;
+  return true;
+}
+
 static bool take_spans(struct work *work) {
   size_t total = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   if (team.span >= total) return false;
@@ -132,7 +142,7 @@ static bool take_spans(struct work *work) {
 static bool take_work(struct work *work) {
   if (gcrt_load_acquire(&team.sources) == 0) return false;
   gcrt_lock(&team.lock);
-  bool taken = take_root(work) || take_shared(work) || take_spans(work);
+  bool taken = take_root(work) || take_shared(work) || take_pages(work) || take_spans(work);
   if (!taken) gcrt_store(&team.sources, 0);
   gcrt_unlock(&team.lock);
   return taken;
@@ -176,6 +186,10 @@ static void do_work(struct gcrt_marker *marker, const struct work *work) {
     break;
   case SLICE:
     gcrt_marker_slice(marker, work->range);
+    break;
+  case PAGES:
+    team.pages(marker, work->first, work->end);
+    gcrt_marker_rest(marker);
     break;
   case SPANS:
     scan_spans(marker, work->first, work->end);
@@ -288,7 +302,7 @@ static void work_as(struct gcrt_marker *marker) {
       struct work work = {0};
       if (take_work(&work)) {
         do_work(marker, &work);
-        if (marker == team.markers) (void)call_helpers(SLICE_COUNTS);
+        if (marker == team.markers) (void)call_helpers(work.kind == PAGES ? PAGES_COUNT : SLICE_COUNTS);
       } else if (!steal(marker)) {
         break;
       }
@@ -388,11 +402,14 @@ bool gcrt_mark_assist(void) {
 }
 
 /* Until nothing is grey. Roots and uncollectable objects are looked at first, if there are any in `count`. */
-static void mark_until_done(const struct gcrt_root *roots, size_t count, bool spans, unsigned members, bool open) {
+static void mark_until_done(const struct gcrt_root *roots, size_t count, bool spans, unsigned members, bool open,
+                            gcrt_mark_pages *pages) {
   members = (unsigned)gcrt_min(members, gcrt_load_acquire(&team.started) + 1);
   team.roots = roots;
   team.root_count = count;
   team.rescan = false;
+  team.pages = pages;
+  team.page = 0;
   team.span = spans ? 0 : SIZE_MAX;
   for (;;) {
     team.root = 0;
@@ -412,9 +429,9 @@ static void bound_blocks(void) {
   gcrt_block_bound(team.block_limit ? team.block_limit : 1024 + used / 64 / sizeof(struct gcrt_block));
 }
 
-void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members) {
+void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members, gcrt_mark_pages *pages) {
   bound_blocks();
-  mark_until_done(roots, count, true, members, false);
+  mark_until_done(roots, count, true, members, false, pages);
 }
 
 /* A deep heap needs them again the next time; a small one is not to be made larger by them. */
@@ -437,13 +454,17 @@ void gcrt_mark_written(uintptr_t low, uintptr_t high) {
   gcrt_marker_written(&team.markers[0], (struct gcrt_range){low, high});
 }
 
+void gcrt_mark_written_last(struct gcrt_marker *marker, uintptr_t low, uintptr_t high) {
+  gcrt_marker_written_last(marker, (struct gcrt_range){low, high});
+}
+
 void gcrt_mark_written_root(uintptr_t low, uintptr_t high) {
   gcrt_marker_written_root(&team.markers[0], (struct gcrt_range){low, high});
 }
 
 void gcrt_mark_grey_out(unsigned members, bool uncollectable) {
   bound_blocks();
-  mark_until_done(NULL, 0, uncollectable, members, true);
+  mark_until_done(NULL, 0, uncollectable, members, true, NULL);
 }
 
 static size_t markers_size(unsigned members) {

@@ -245,7 +245,7 @@ static void collect_often(unsigned members, size_t blocks) {
     build_graph(&random, blocks != 0);
     gcrt_mark_start_helpers(members);
     choose_roots(&random);
-    gcrt_mark_all(roots, GCRT_COUNT(roots), members);
+    gcrt_mark_all(roots, GCRT_COUNT(roots), members, NULL);
     check_marks();
     sweep(test_random_once_in(&random, 2));
   }
@@ -282,7 +282,7 @@ START_TEST(large_objects_are_shared) {
   }
   globals[0] = table;
   gcrt_mark_start_helpers((unsigned)_i);
-  gcrt_mark_all(roots, GCRT_COUNT(roots), (unsigned)_i);
+  gcrt_mark_all(roots, GCRT_COUNT(roots), (unsigned)_i, NULL);
   ck_assert_uint_eq(count_marked(), 1 + 2 * LARGE);
   for (unsigned i = 0; i < 2 * LARGE; i++) {
     TEST_REQUIRE(gcrt_find(nodes[i].start, &place) && gcrt_load_byte(place.mark) == gcrt_black(), "object %u", i);
@@ -305,7 +305,7 @@ START_TEST(helpers_end_and_start_again) {
   globals[0] = wide->start;
   for (unsigned n = 0; n < TIMES; n++) {
     gcrt_mark_start_helpers(THREADS);
-    gcrt_mark_all(roots, GCRT_COUNT(roots), THREADS);
+    gcrt_mark_all(roots, GCRT_COUNT(roots), THREADS, NULL);
     TEST_REQUIRE(count_marked() == CHILDREN + 1);
     gcrt_cache_keep_unused(b->cache);
     gcrt_heap_flip(false);
