@@ -27,7 +27,8 @@ static struct {
   struct gcrt_lock lock;
   uint64_t start; /* monotonic ns */
   uint64_t pause_ns[RUNTIME_METRICS_PAUSES], pause_end[RUNTIME_METRICS_PAUSES];
-  uint64_t pause_total, pause_max, visit_max, assisting, stopping, arming, sweeping, gc_cpu, last_gc, stack_scan, globals_scan;
+  uint64_t pause_total, pause_max, visit_max, assisting, stopping, arming, sweeping, gc_cpu, last_gc, stack_scan,
+      globals_scan;
   uint64_t rounds, pages, pages_stopped;
   uint32_t cycles, forced, concurrent;
   unsigned cpus;
