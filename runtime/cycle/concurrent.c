@@ -26,7 +26,7 @@
 #include "heap/heap.h"
 #include "mark/mark.h"
 #include "sys/clock.h"
-#include "sys/memory.h"
+#include "sys/proc.h"
 #include "sys/tracker.h"
 #include "world/faults.h"
 
@@ -171,6 +171,19 @@ static unsigned background_members(enum gcrt_cycle_reason reason) {
   return (unsigned)gcrt_min(gcrt_mark_members(), quarter + (reason != GCRT_CYCLE_GOAL));
 }
 
+/* Processors that this process has not used since it was asked the last time, less those for `firm` markers. What other
+ * processes want is not known: markers on such processors go when they are in the way. */
+static unsigned idle_processors(unsigned firm) {
+  static uint64_t wall, used;
+  uint64_t now = gcrt_clock_monotonic(), now_used = gcrt_clock_process_cpu();
+  uint64_t passed = now - wall;
+  uint64_t busy = passed ? (now_used - gcrt_min(now_used, used) + passed - 1) / passed : UINT64_MAX;
+  wall = now;
+  used = now_used;
+  unsigned all = gcrt_cpu_count();
+  return (unsigned)(busy + firm < all ? all - firm - busy : 0);
+}
+
 static bool tracker_ready(void) {
   if (!tracker_works()) return false;
   if (gcrt_concurrent_tracker != &gcrt_cards_tracker) gcrt_pages_small();
@@ -194,7 +207,8 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
   /* It maps and unmaps: not in the stop. */
-  gcrt_mark_begin();
+  unsigned background = background_members(report->reason);
+  gcrt_mark_begin(idle_processors(background));
   gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
   uint64_t begin = gcrt_clock_monotonic();
   gcrt_written_arm();
@@ -204,7 +218,6 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   if (gcrt_heap.half_marked && !in_stop(whiten, report)) return false;
   if (!gcrt_visit_roots(report, true)) return false;
   gcrt_cycle_phase(GCRT_CYCLE_MARK, report);
-  unsigned background = background_members(report->reason);
   gcrt_mark_grey_out(background, true);
   gcrt_tracked_scan(background);
   gcrt_cycle_phase(GCRT_CYCLE_PRECLEAN, report);

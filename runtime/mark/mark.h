@@ -45,8 +45,9 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
 void gcrt_mark_end(void);
 
 /* Marking beside the program, in steps, by the thread that runs the collection. */
-/* Before all. */
-void gcrt_mark_begin(void);
+/* Before all. Besides those that are asked for, so many markers more may take part in what is beside the program: each
+ * goes for the rest of a job as soon as something else has wanted its processor. */
+void gcrt_mark_begin(unsigned extra);
 /* Makes grey what the roots point to. They may be changing. */
 void gcrt_mark_grey(const struct gcrt_root *roots, size_t count);
 /* notes.c: notes what words point to, before anything may be marked; as of a stack, one past the end counts. */

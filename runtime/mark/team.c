@@ -36,6 +36,9 @@ enum { SHARED_RANGES = 256, PAGES_IN_ONE_GO = 1024, SPANS_IN_ONE_GO = 512 };
 /* Mutators that help at the same time, each for so many objects. */
 enum { GUESTS = 4, ASSIST_OBJECTS = 128 };
 
+/* Markers on idle processors: objects at a time, and how often they look for more before they go. */
+enum { EXTRA_OBJECTS = 512, EXTRA_TURNS = 2000 };
+
 /* Objects after which helpers are called, and what a slice or a batch of spans counts for. */
 enum { CALL_AFTER = 512, SLICE_COUNTS = 64, PAGES_COUNT = 256 };
 
@@ -55,6 +58,8 @@ static struct {
   gcrt_word job, overflowed, overflows, cpu_ns, scanned, assisted, assist_ns;
   gcrt_word open;       /* guests may come */
   unsigned taking;      /* members of the job that runs, at most */
+  unsigned firm;        /* those of them that stay until its end */
+  unsigned extra;       /* how many more may come to jobs beside the program */
   gcrt_word until_call; /* what is left to be done before helpers are called; 0: they were */
 
   struct gcrt_lock lock;
@@ -216,6 +221,12 @@ static struct gcrt_block *steal_block(const struct gcrt_marker *marker) {
   return NULL;
 }
 
+/* What it left the last time comes first: with each turn another block would be left. */
+static struct gcrt_block *next_block_of(struct gcrt_marker *marker) {
+  struct gcrt_block *block = gcrt_deque_pop(&marker->deque);
+  return block ? block : steal_block(marker);
+}
+
 static bool steal(struct gcrt_marker *marker) {
   struct gcrt_block *block = steal_block(marker);
   if (!block) return false;
@@ -315,6 +326,31 @@ static void work_as(struct gcrt_marker *marker) {
   leave();
 }
 
+/* One that is there because a processor is idle. It takes a little at a time, and goes when it finds nothing, or has
+ * had to wait for its processor: what it holds in that moment holds up the others. */
+static void work_as_extra(struct gcrt_marker *marker) {
+  long preempted = gcrt_thread_preemptions();
+  bool stays = true;
+  join();
+  while (stays && get_busy()) {
+    uint64_t begin = gcrt_clock_thread_cpu();
+    struct gcrt_block *block;
+    while (stays && (block = next_block_of(marker)) != NULL) {
+      gcrt_marker_assist(marker, block, EXTRA_OBJECTS);
+      gcrt_marker_finish(marker);
+      stays = gcrt_thread_preemptions() == preempted;
+    }
+    gcrt_store(&gcrt_team_hungry, 1);
+    gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
+    get_idle();
+    for (unsigned turn = 0; stays && !work_in_sight(); turn++) {
+      stays = turn < EXTRA_TURNS;
+      gcrt_cpu_relax();
+    }
+  }
+  leave();
+}
+
 static void helper(void *argument) {
   struct gcrt_marker *marker = argument;
   unsigned self = (unsigned)(marker - team.markers);
@@ -329,7 +365,12 @@ static void helper(void *argument) {
       if (gcrt_sub_full(&team.ending, 1) == 1) gcrt_futex_wake(&team.ending, 1);
       return;
     }
-    if (self < (job & 0xff)) work_as(marker);
+    if (self >= (job & 0xff)) continue;
+    if (self < team.firm) {
+      work_as(marker);
+    } else {
+      work_as_extra(marker);
+    }
   }
 }
 
@@ -364,6 +405,8 @@ void gcrt_mark_stop_helpers(void) {
 
 /* With `open`, guests may help. */
 static void run_job(unsigned members, bool open) {
+  team.firm = members;
+  members = (unsigned)gcrt_min(members + (open ? team.extra : 0), gcrt_load_acquire(&team.started) + 1);
   team.taking = members;
   gcrt_store(&team.until_call, members > 1 ? CALL_AFTER : 0);
   gcrt_store(&gcrt_team_hungry, members > 1);
@@ -382,9 +425,7 @@ bool gcrt_mark_assist(void) {
     if (busy) {
       struct gcrt_marker *marker = &team.markers[team.members + i];
       uint64_t begin = gcrt_clock_thread_cpu();
-      /* What it left the last time comes first: with each help another block would be left. */
-      struct gcrt_block *block = gcrt_deque_pop(&marker->deque);
-      if (!block) block = steal_block(marker);
+      struct gcrt_block *block = next_block_of(marker);
       helped = block != NULL;
       if (block) gcrt_marker_assist(marker, block, ASSIST_OBJECTS);
       if (!block) gcrt_store(&gcrt_team_hungry, 1);
@@ -437,7 +478,8 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
 /* A deep heap needs them again the next time; a small one is not to be made larger by them. */
 void gcrt_mark_end(void) { gcrt_block_trim(gcrt_load(&gcrt_heap.used) / 256 / sizeof(struct gcrt_block)); }
 
-void gcrt_mark_begin(void) {
+void gcrt_mark_begin(unsigned extra) {
+  team.extra = extra;
   bound_blocks();
   gcrt_copies_begin(gcrt_load(&gcrt_heap.used));
 }

@@ -13,3 +13,4 @@ static uint64_t nanoseconds(clockid_t clock) {
 uint64_t gcrt_clock_monotonic(void) { return nanoseconds(CLOCK_MONOTONIC); }
 uint64_t gcrt_clock_realtime(void) { return nanoseconds(CLOCK_REALTIME); }
 uint64_t gcrt_clock_thread_cpu(void) { return nanoseconds(CLOCK_THREAD_CPUTIME_ID); }
+uint64_t gcrt_clock_process_cpu(void) { return nanoseconds(CLOCK_PROCESS_CPUTIME_ID); }

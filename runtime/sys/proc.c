@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -73,6 +74,11 @@ unsigned gcrt_cpu_count(void) {
   unsigned count = 0;
   for (long i = 0; i < bytes / (long)sizeof set[0]; i++) count += gcrt_popcount(set[i]);
   return count ? count : 1;
+}
+
+long gcrt_thread_preemptions(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
 void gcrt_thread_yield(void) { (void)syscall(SYS_sched_yield); }

@@ -20,6 +20,9 @@ void gcrt_thread_describe(int tid, char *buffer, size_t size);
 /* Processors this process may run on, at least 1. */
 unsigned gcrt_cpu_count(void);
 
+/* How often the calling thread has lost its processor to another that wanted it. */
+long gcrt_thread_preemptions(void);
+
 /* Gives the rest of the time slice away. */
 void gcrt_thread_yield(void);
 

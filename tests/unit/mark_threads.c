@@ -291,6 +291,54 @@ START_TEST(large_objects_are_shared) {
 }
 END_TEST
 
+/* Markers that take a little at a time, and go when they are in the way or find nothing, leave nothing behind. */
+START_TEST(markers_on_idle_processors_come_and_go) {
+  struct test_random random = test_random_stream(7);
+  start(1024 * (size_t)MIB);
+  for (unsigned round = 0; round < ROUNDS; round++) {
+    build_graph(&random, false);
+    gcrt_mark_start_helpers(THREADS);
+    choose_roots(&random);
+    gcrt_store(&gcrt_heap.marking, GCRT_MARKING);
+    gcrt_mark_begin(THREADS - 1);
+    gcrt_mark_grey(roots, GCRT_COUNT(roots));
+    gcrt_mark_grey_out(1, true);
+    check_marks();
+    sweep(test_random_once_in(&random, 2));
+  }
+}
+END_TEST
+
+static void scan_all(struct gcrt_marker *marker, size_t first, size_t end) {
+  gcrt_mark_written_last(marker, gcrt_chunk_address(first), gcrt_chunk_address(end));
+}
+
+/* What was written into marked objects since they were scanned is found, by all markers, over the whole heap. */
+START_TEST(written_pages_are_shared) {
+  enum { PARENTS = 2000, BYTES = 50000 };
+  start(512 * (size_t)MIB);
+  struct builder *b = &builders[0];
+  b->cache = new_cache();
+  struct gcrt_place place;
+  for (unsigned i = 0; i < PARENTS; i++) {
+    make_node(b, &nodes[i], BYTES, GCRT_SCAN);
+    globals[i] = nodes[i].start;
+  }
+  gcrt_mark_start_helpers((unsigned)_i);
+  gcrt_mark_all(roots, GCRT_COUNT(roots), (unsigned)_i, NULL);
+  ck_assert_uint_eq(count_marked(), PARENTS);
+  for (unsigned i = 0; i < PARENTS; i++) {
+    make_node(b, &nodes[PARENTS + i], 48, GCRT_SCAN);
+    ((uintptr_t *)nodes[i].start)[i] = nodes[PARENTS + i].start;
+  }
+  gcrt_mark_all(NULL, 0, (unsigned)_i, scan_all);
+  ck_assert_uint_eq(count_marked(), 2 * PARENTS);
+  for (unsigned i = 0; i < 2 * PARENTS; i++) {
+    TEST_REQUIRE(gcrt_find(nodes[i].start, &place) && gcrt_load_byte(place.mark) == gcrt_black(), "object %u", i);
+  }
+}
+END_TEST
+
 /* Helpers that are told to end may still be asleep when new ones take their places. */
 START_TEST(helpers_end_and_start_again) {
   enum { CHILDREN = 200, TIMES = 300 };
@@ -321,6 +369,8 @@ static Suite *make_suite(void) {
   tcase_add_loop_test(tests, what_is_marked_is_what_is_reachable, 1, THREADS + 1);
   tcase_add_loop_test(tests, also_with_next_to_no_mark_stack, 1, 4);
   tcase_add_loop_test(tests, large_objects_are_shared, 1, THREADS + 1);
+  tcase_add_test(tests, markers_on_idle_processors_come_and_go);
+  tcase_add_loop_test(tests, written_pages_are_shared, 1, THREADS + 1);
   tcase_add_test(tests, helpers_end_and_start_again);
   return suite;
 }

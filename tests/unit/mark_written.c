@@ -33,7 +33,7 @@ static void begin(void) {
   root[0] = (uintptr_t)table;
   gcrt_heap_begin_marking();
   gcrt_store(&gcrt_heap.marking, GCRT_MARKING);
-  gcrt_mark_begin();
+  gcrt_mark_begin(0);
   gcrt_mark_grey(roots, 1);
   gcrt_mark_grey_out(1, true);
 }
