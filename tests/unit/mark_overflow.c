@@ -1,10 +1,14 @@
 /* Marking with next to no mark stack: what does not fit is found by searching the heap again, and nothing is lost. */
+#include "mark/blocks.h"
 #include "mark/mark.h"
 #include "world/thread.h"
 
 #include <gcrt.h>
 
 #include "support/support.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { WIDTH = 4000, DEPTH = 30, LARGE = 1 << 20 };
 
@@ -108,12 +112,36 @@ START_TEST(large_objects_are_shared) {
 }
 END_TEST
 
+/* A block that a helper was giving back when another thread forked is in the pool and in use: to the child it would be
+ * two mark stacks. Here it is in the pool twice. */
+START_TEST(forked_child_begins_with_mark_stacks_of_its_own) {
+  build();
+  gc_collect();
+  struct gcrt_block *block = gcrt_block_take();
+  ck_assert_ptr_nonnull(block);
+  gcrt_block_give(block);
+  gcrt_block_give(block);
+  pid_t child = fork();
+  if (child == 0) {
+    alarm(30);
+    TEST_REQUIRE(gcrt_block_memory() == 0, "%zu bytes are the parent's", gcrt_block_memory());
+    for (unsigned round = 0; round < 2; round++) gc_collect();
+    verify();
+    _exit(0);
+  }
+  int status;
+  ck_assert_int_eq(waitpid(child, &status, 0), child);
+  ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("mark-overflow");
   TCase *tests = test_case(suite, "overflow", 60);
   tcase_add_loop_test(tests, nothing_is_lost, 1, 4);
   tcase_add_test(tests, garbage_still_goes);
   tcase_add_test(tests, large_objects_are_shared);
+  tcase_add_test(tests, forked_child_begins_with_mark_stacks_of_its_own);
   return suite;
 }
 
