@@ -12,6 +12,9 @@
 #include "sys/clock.h"
 #include "sys/memory.h"
 
+/* Bytes that are armed or disarmed in one call: in some tenths of a millisecond. */
+enum { SLICE = 8 << 20 };
+
 static gcrt_word stopped_bytes; /* of pages that were scanned in the last stop */
 
 /* Visits every run of chunks that hold scannable objects, from `first` to before `end`. */
@@ -30,19 +33,23 @@ static void visit_scannable(size_t first, size_t end, void (*visit)(void *argume
 
 static size_t all_chunks(void) { return gcrt_load(&gcrt_heap.used) / GCRT_CHUNK; }
 
-/* A refusal leaves pages unarmed, and these count as dirty. */
-static void arm(void *unused, uintptr_t low, uintptr_t high) {
-  (void)unused;
-  (void)gcrt_concurrent_tracker->arm(low, high);
+typedef bool tracker_call(uintptr_t low, uintptr_t high);
+
+/* A refusal leaves pages unarmed, and these count as dirty. The kernel keeps the list of mappings locked through a
+ * call: a thread that maps memory meanwhile waits for its end, and behind it all those that touch a new page. */
+static void in_slices(void *call, uintptr_t low, uintptr_t high) {
+  for (; low < high; low += SLICE) (void)(*(tracker_call **)call)(low, gcrt_min(high, low + SLICE));
 }
 
-static void disarm(void *unused, uintptr_t low, uintptr_t high) {
-  (void)unused;
-  (void)gcrt_concurrent_tracker->disarm(low, high);
+void gcrt_written_arm(void) {
+  tracker_call *call = gcrt_concurrent_tracker->arm;
+  visit_scannable(0, all_chunks(), in_slices, &call);
 }
 
-void gcrt_written_arm(void) { visit_scannable(0, all_chunks(), arm, NULL); }
-void gcrt_written_disarm(void) { visit_scannable(0, all_chunks(), disarm, NULL); }
+void gcrt_written_disarm(void) {
+  tracker_call *call = gcrt_concurrent_tracker->disarm;
+  visit_scannable(0, all_chunks(), in_slices, &call);
+}
 
 static void scan_pages(void *argument, uintptr_t low, uintptr_t high) {
   size_t *bytes = argument;
