@@ -57,8 +57,8 @@ static struct {
   size_t block_limit;        /* set by tests */
   gcrt_word job, overflowed, overflows, cpu_ns, scanned, assisted, assist_ns;
   gcrt_word open;       /* guests may come */
-  unsigned taking;      /* members of the job that runs, at most */
-  unsigned firm;        /* those of them that stay until its end */
+  gcrt_word taking;     /* members of the job that runs, at most; a late helper of the last one may look */
+  gcrt_word firm;       /* those of them that stay until its end */
   unsigned extra;       /* how many more may come to jobs beside the program */
   gcrt_word until_call; /* what is left to be done before helpers are called; 0: they were */
 
@@ -277,7 +277,7 @@ static bool call_helpers(size_t done) {
   if (left == 0) return true;
   gcrt_store(&team.until_call, left - gcrt_min(left, done));
   if (left > done) return false;
-  publish_job(team.taking);
+  publish_job((unsigned)gcrt_load(&team.taking));
   return true;
 }
 
@@ -303,7 +303,7 @@ static bool wait_for_work(const struct gcrt_marker *marker) {
 }
 
 static void work_as(struct gcrt_marker *marker) {
-  marker->alone = team.taking == 1 && !gcrt_load(&team.open);
+  marker->alone = gcrt_load(&team.taking) == 1 && !gcrt_load(&team.open);
   join();
   bool busy = get_busy();
   while (busy) {
@@ -366,7 +366,7 @@ static void helper(void *argument) {
       return;
     }
     if (self >= (job & 0xff)) continue;
-    if (self < team.firm) {
+    if (self < gcrt_load(&team.firm)) {
       work_as(marker);
     } else {
       work_as_extra(marker);
@@ -405,9 +405,9 @@ void gcrt_mark_stop_helpers(void) {
 
 /* With `open`, guests may help. */
 static void run_job(unsigned members, bool open) {
-  team.firm = members;
+  gcrt_store(&team.firm, members);
   members = (unsigned)gcrt_min(members + (open ? team.extra : 0), gcrt_load_acquire(&team.started) + 1);
-  team.taking = members;
+  gcrt_store(&team.taking, members);
   gcrt_store(&team.until_call, members > 1 ? CALL_AFTER : 0);
   gcrt_store(&gcrt_team_hungry, members > 1);
   gcrt_store(&team.open, open);
