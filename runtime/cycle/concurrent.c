@@ -30,9 +30,11 @@
 #include "sys/tracker.h"
 #include "world/faults.h"
 
-/* Rounds end when so few pages are dirty that the stop may have them. */
-enum { LITTLE = 256 * 1024 }; /* bytes of objects, that are scanned in no time */
+/* Rounds end when so few pages are dirty that the stop may have them, or so many rounds in a row were in vain. */
 enum { ROUNDS_MOST = 16, ROUNDS_IN_VAIN = 3, PAGES_FEW = 64 };
+
+/* Bytes of objects that are scanned in no time: few pages are written meanwhile. */
+enum { LITTLE = 256 * 1024 };
 
 /* auto: a stop of this length is worth a concurrent collection; of half of it, no longer. */
 enum { LONG_STOP_NS = 500000 };
@@ -137,7 +139,7 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
 }
 
 /* Rounds as long as they help. A page costs least when it is scanned for the third time, as by then its copy says what
- * has changed: so one round that finds hardly less than the one before says nothing yet, two do. */
+ * has changed: so one round that finds hardly less than the one before says nothing yet. */
 static void scan_in_rounds(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
   unsigned vain = 0;
@@ -206,8 +208,8 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->goal = gcrt_pacer_goal();
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
-  /* It maps and unmaps: not in the stop. */
   unsigned background = background_members(report->reason);
+  /* It maps and unmaps: not in the stop. */
   gcrt_mark_begin(idle_processors(background));
   gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
   uint64_t begin = gcrt_clock_monotonic();

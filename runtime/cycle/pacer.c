@@ -10,9 +10,8 @@
  * Marking is to be done when three quarters of the way from its beginning to the goal are used up; the rest is for the
  * rounds after it, which nobody can help with. Of what the last collection scanned (half the heap, if there was none)
  * as great a part, less an eighth, is to be scanned as of that way is used up: threads that allocate help if it is not.
- * A program that
- * is a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as what it frees
- * is not known; at the limit threads take part in it.
+ * A program that is a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as
+ * what it frees is not known; at the limit threads take part in it.
  *
  * Thread-safe without a lock: goal and trigger are computed from what they depend on by whoever changed some of it, and
  * once more if it changed meanwhile; of two that race, the later reads what both have written. */

@@ -72,7 +72,7 @@ static struct {
   bool rescan; /* all marked objects are scanned again, instead of the roots */
   struct gcrt_range shared[SHARED_RANGES];
   size_t shared_count;
-  gcrt_word sources; /* 0: roots, spans and shared ranges are all taken */
+  gcrt_word sources; /* 0: roots, pages, spans and shared ranges are all taken */
 } team;
 
 gcrt_word gcrt_team_crew, gcrt_team_hungry;

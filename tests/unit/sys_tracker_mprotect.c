@@ -215,7 +215,8 @@ START_TEST(the_kernel_may_refuse) {
 }
 END_TEST
 
-/* A chunk may be freed and handed out again between the moment it was seen to be worth arming and the first stop. */
+/* A chunk may be freed and handed out again between the moment it was seen to be worth arming and the beginning of
+ * marking. */
 START_TEST(chunks_of_the_heap_are_handed_out_writable) {
   char reason[128];
   bool zeroed;
