@@ -5,6 +5,7 @@
 #include "sys/memory.h"
 
 #include "support/support.h"
+#include "tracker_race.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -342,89 +343,14 @@ END_TEST
 
 /* --- threads at once --------------------------------------------------------------------------------------------- */
 
-enum { WRITERS = 2, ROUNDS = 400, SHARED_PAGES = 64 };
-
-struct race {
-  struct area area;
-  pthread_barrier_t begin, end;
-  unsigned writers, busy; /* numbers for the writers; those that still write */
-  uint32_t seen[SHARED_PAGES];
-};
-
-/* In each round every page counts up once, for each writer in a word and an order of its own. */
-static void *count_up(void *argument) {
-  struct race *race = argument;
-  unsigned writer = __atomic_fetch_add(&race->writers, 1, __ATOMIC_RELAXED);
-  struct test_random random = test_random_stream(writer);
-  for (int round = 0; round < ROUNDS; round++) {
-    size_t first = test_random_below(&random, SHARED_PAGES),
-           step = 2 * test_random_below(&random, SHARED_PAGES / 2) + 1;
-    pthread_barrier_wait(&race->begin);
-    for (size_t i = 0; i < SHARED_PAGES; i++) {
-      uint32_t *word = (uint32_t *)(race->area.start + (first + i * step) % SHARED_PAGES * page_bytes) + writer;
-      __atomic_store_n(word, *word + 1, __ATOMIC_RELAXED);
-    }
-    __atomic_fetch_sub(&race->busy, 1, __ATOMIC_RELEASE);
-    pthread_barrier_wait(&race->end);
-  }
-  return NULL;
-}
-
-static uint32_t page_sum(const struct race *race, size_t page) {
-  const uint32_t *words = (const uint32_t *)(race->area.start + page * page_bytes);
-  uint32_t sum = 0;
-  for (unsigned i = 0; i < WRITERS; i++) sum += __atomic_load_n(&words[i], __ATOMIC_RELAXED);
-  return sum;
-}
-
-static void look(void *argument, uintptr_t low, uintptr_t high) {
-  struct race *race = argument;
-  for (; low < high; low += page_bytes) {
-    size_t page = (low - low_of(&race->area)) / page_bytes;
-    race->seen[page] = page_sum(race, page);
-  }
-}
-
-/* Half of the area for each of two scanners, as long as anyone writes and once more. */
-static void scan_half(struct race *race, bool upper) {
-  uintptr_t middle = low_of(&race->area) + SHARED_PAGES / 2 * page_bytes;
-  uintptr_t low = upper ? middle : low_of(&race->area), high = upper ? high_of(&race->area) : middle;
-  bool busy = true;
-  while (busy) {
-    busy = __atomic_load_n(&race->busy, __ATOMIC_ACQUIRE) != 0;
-    TEST_REQUIRE(gcrt_tracker_written(low, high, true, look, race));
-  }
-}
-
-static void *scan_upper(void *argument) {
-  struct race *race = argument;
-  for (int round = 0; round < ROUNDS; round++) {
-    pthread_barrier_wait(&race->begin);
-    scan_half(race, true);
-    pthread_barrier_wait(&race->end);
-  }
-  return NULL;
-}
-
 /* Who looks at the reported pages only has seen everything in the end. */
 START_TEST(no_write_falls_between_scans) {
   START_OR_SKIP();
-  struct race race = {.area = area_new(SHARED_PAGES)};
-  memset(race.area.start, 0, SHARED_PAGES * page_bytes);
-  pthread_barrier_init(&race.begin, NULL, WRITERS + 2);
-  pthread_barrier_init(&race.end, NULL, WRITERS + 2);
-  arm(&race.area);
-  pthread_t threads[WRITERS + 1];
-  for (int i = 0; i <= WRITERS; i++)
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, i < WRITERS ? count_up : scan_upper, &race), 0);
-  for (uint32_t round = 1; round <= ROUNDS; round++) {
-    __atomic_store_n(&race.busy, WRITERS, __ATOMIC_RELEASE);
-    pthread_barrier_wait(&race.begin);
-    scan_half(&race, false);
-    pthread_barrier_wait(&race.end);
-    for (size_t i = 0; i < SHARED_PAGES; i++) TEST_REQUIRE(race.seen[i] == round * WRITERS);
-  }
-  for (int i = 0; i <= WRITERS; i++) ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  struct area area = area_new(RACE_PAGES);
+  memset(area.start, 0, RACE_PAGES * page_bytes);
+  arm(&area);
+  struct race race = {&gcrt_uffd_tracker, low_of(&area), page_bytes, .writers = 2, .rounds = 400};
+  race_run(&race);
 }
 END_TEST
 

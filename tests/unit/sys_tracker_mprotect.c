@@ -6,9 +6,9 @@
 #include "world/faults.h"
 
 #include "support/support.h"
+#include "tracker_race.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -238,85 +238,14 @@ END_TEST
 
 /* --- several threads --------------------------------------------------------------------------------------------- */
 
-enum { SHARED_PAGES = 64, WRITERS = 3, ROUNDS = 120 };
-
-struct race {
-  struct area area;
-  pthread_barrier_t begin, end;
-  unsigned writers, busy; /* numbers for the writers; those that still write */
-  uint32_t seen[SHARED_PAGES];
-};
-
-/* In each round every page counts up once, for each writer in a word and an order of its own. */
-static void *count_up(void *argument) {
-  struct race *race = argument;
-  unsigned writer = __atomic_fetch_add(&race->writers, 1, __ATOMIC_RELAXED);
-  struct test_random random = test_random_stream(writer);
-  for (int round = 0; round < ROUNDS; round++) {
-    size_t first = test_random_below(&random, SHARED_PAGES),
-           step = 2 * test_random_below(&random, SHARED_PAGES / 2) + 1;
-    pthread_barrier_wait(&race->begin);
-    for (size_t i = 0; i < SHARED_PAGES; i++) {
-      uint32_t *word = (uint32_t *)(race->area.start + (first + i * step) % SHARED_PAGES * page_bytes) + writer;
-      __atomic_store_n(word, *word + 1, __ATOMIC_RELAXED);
-    }
-    __atomic_fetch_sub(&race->busy, 1, __ATOMIC_RELEASE);
-    pthread_barrier_wait(&race->end);
-  }
-  return NULL;
-}
-
-static void look(void *argument, uintptr_t low, uintptr_t high) {
-  struct race *race = argument;
-  for (; low < high; low += page_bytes) {
-    const uint32_t *words = (const uint32_t *)low;
-    uint32_t sum = 0;
-    for (unsigned i = 0; i < WRITERS; i++) sum += __atomic_load_n(&words[i], __ATOMIC_RELAXED);
-    race->seen[(low - low_of(&race->area)) / page_bytes] = sum;
-  }
-}
-
-/* Half of the area for each of two scanners, as long as anyone writes and once more. */
-static void scan_half(struct race *race, bool upper) {
-  uintptr_t middle = low_of(&race->area) + SHARED_PAGES / 2 * page_bytes;
-  uintptr_t low = upper ? middle : low_of(&race->area), high = upper ? high_of(&race->area) : middle;
-  bool busy = true;
-  while (busy) {
-    busy = __atomic_load_n(&race->busy, __ATOMIC_ACQUIRE) != 0;
-    TEST_REQUIRE(tracker->written(low, high, true, look, race));
-  }
-}
-
-static void *scan_upper(void *argument) {
-  struct race *race = argument;
-  for (int round = 0; round < ROUNDS; round++) {
-    pthread_barrier_wait(&race->begin);
-    scan_half(race, true);
-    pthread_barrier_wait(&race->end);
-  }
-  return NULL;
-}
-
 /* Who looks at the reported pages only has seen everything in the end; with few mappings, too. */
 START_TEST(no_write_falls_between_scans) {
-  struct race race = {.area = area_new(SHARED_PAGES)};
+  struct area area = area_new(RACE_PAGES);
   if (_i == 1) gcrt_protection_limit(16);
-  memset(race.area.start, 0, SHARED_PAGES * page_bytes);
-  pthread_barrier_init(&race.begin, NULL, WRITERS + 2);
-  pthread_barrier_init(&race.end, NULL, WRITERS + 2);
-  arm(&race.area);
-  pthread_t threads[WRITERS + 1];
-  for (int i = 0; i <= WRITERS; i++)
-    ck_assert_int_eq(pthread_create(&threads[i], NULL, i < WRITERS ? count_up : scan_upper, &race), 0);
-  for (uint32_t round = 1; round <= ROUNDS; round++) {
-    __atomic_store_n(&race.busy, WRITERS, __ATOMIC_RELEASE);
-    pthread_barrier_wait(&race.begin);
-    scan_half(&race, false);
-    pthread_barrier_wait(&race.end);
-    for (size_t i = 0; i < SHARED_PAGES; i++)
-      TEST_REQUIRE(race.seen[i] == round * WRITERS, "page %zu in round %u: %u seen", i, round, race.seen[i]);
-  }
-  for (int i = 0; i <= WRITERS; i++) ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+  memset(area.start, 0, RACE_PAGES * page_bytes);
+  arm(&area);
+  struct race race = {tracker, low_of(&area), page_bytes, .writers = 3, .rounds = 120};
+  race_run(&race);
 }
 END_TEST
 
