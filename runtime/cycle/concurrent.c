@@ -25,13 +25,14 @@
 #include "cycle/phases.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
+#include "mark/pace.h"
 #include "sys/clock.h"
 #include "sys/proc.h"
 #include "sys/tracker.h"
 #include "world/faults.h"
 
 /* Rounds end when so few pages are dirty that the stop may have them, or so many rounds in a row were in vain. */
-enum { ROUNDS_MOST = 16, ROUNDS_IN_VAIN = 3, PAGES_FEW = 64 };
+enum { ROUNDS_MOST = 16, ROUNDS_IN_VAIN = 3, PAGES_FEW = 64, PAGES_MANY = 2048 };
 
 /* Bytes of objects that are scanned in no time: few pages are written meanwhile. */
 enum { LITTLE = 256 * 1024 };
@@ -138,14 +139,23 @@ static bool in_stop(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_
   return stop.stopped;
 }
 
+/* One round, in which mutators help if there are many pages. With few it does not rest: the program writes as many
+ * meanwhile, and the rounds would not come to an end. */
+static size_t scan_once(struct gcrt_cycle_report *report, unsigned background, size_t before) {
+  bool many = before > PAGES_MANY;
+  if (!many) gcrt_pace_hurry();
+  size_t pages = gcrt_written_scan(report, background, many && gcrt_pace_rests());
+  if (!many) gcrt_pace_relax();
+  return pages;
+}
+
 /* Rounds as long as they help. A page costs least when it is scanned for the third time, as by then its copy says what
  * has changed: so one round that finds hardly less than the one before says nothing yet. */
 static void scan_in_rounds(struct gcrt_cycle_report *report, unsigned background) {
   size_t before = SIZE_MAX;
   unsigned vain = 0;
   for (unsigned round = 0; round < ROUNDS_MOST && vain < ROUNDS_IN_VAIN; round++) {
-    size_t pages = gcrt_written_scan(report);
-    gcrt_mark_grey_out(background, false);
+    size_t pages = scan_once(report, background, before);
     report->rounds++;
     report->pages += pages;
     if (pages <= PAGES_FEW) break;
@@ -166,24 +176,16 @@ static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   if (after.scanned - before.scanned > LITTLE) scan_in_rounds(report, background);
 }
 
-/* Markers beside the program: a quarter of the processors, this thread included, and one for the thread that waits, if
- * one asked for the collection. */
-static unsigned background_members(enum gcrt_cycle_reason reason) {
-  size_t quarter = gcrt_max(1, (gcrt_mark_members() + 2) / 4);
-  return (unsigned)gcrt_min(gcrt_mark_members(), quarter + (reason != GCRT_CYCLE_GOAL));
-}
-
-/* Processors that this process has not used since it was asked the last time, less those for `firm` markers. What other
- * processes want is not known: markers on such processors go when they are in the way. */
-static unsigned idle_processors(unsigned firm) {
-  static uint64_t wall, used;
-  uint64_t now = gcrt_clock_monotonic(), now_used = gcrt_clock_process_cpu();
-  uint64_t passed = now - wall;
-  uint64_t busy = passed ? (now_used - gcrt_min(now_used, used) + passed - 1) / passed : UINT64_MAX;
-  wall = now;
-  used = now_used;
-  unsigned all = gcrt_cpu_count();
-  return (unsigned)(busy + firm < all ? all - firm - busy : 0);
+/* Markers beside the program: a quarter of the processors. If that is no whole number of them, or much more or less,
+ * this thread takes the rest of it, *percent of a processor. One more for the thread that waits, if one asked for the
+ * collection. */
+static unsigned background_members(enum gcrt_cycle_reason reason, unsigned *percent) {
+  unsigned quarter = 25 * gcrt_cpu_count();
+  unsigned whole = (quarter + 50) / 100;
+  if (100 * whole > quarter + quarter / 10 * 3) whole--;
+  unsigned rest = quarter > 100 * whole + quarter / 10 * 3 ? quarter - 100 * whole : 0;
+  *percent = rest ? rest : 100;
+  return (unsigned)gcrt_min(gcrt_mark_members(), whole + (rest != 0) + (reason != GCRT_CYCLE_GOAL));
 }
 
 static bool tracker_ready(void) {
@@ -208,9 +210,12 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->goal = gcrt_pacer_goal();
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
-  unsigned background = background_members(report->reason);
-  /* It maps and unmaps: not in the stop. */
-  gcrt_mark_begin(idle_processors(background));
+  unsigned percent;
+  unsigned background = background_members(report->reason, &percent);
+  unsigned idle = gcrt_pace_begin(percent);
+  /* It maps and unmaps: not in the stop. What other processes want is not known: markers on idle processors go when
+   * they are in the way. */
+  gcrt_mark_begin(idle - gcrt_min(idle, background));
   gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
   uint64_t begin = gcrt_clock_monotonic();
   gcrt_written_arm();

@@ -15,6 +15,7 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
+#include "mark/pace.h"
 #include "sys/clock.h"
 #include "sys/loader.h"
 #include "sys/signal.h"
@@ -127,7 +128,7 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up. */
 static void complete(struct gcrt_cycle_report *report) {
-  if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
+  if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report, report->concurrent);
   gcrt_mark_end();
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
@@ -169,6 +170,7 @@ void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
     begin(&report, reason);
     if (gcrt_concurrent_mark(&report)) {
       complete(&report);
+      gcrt_pace_end();
       return;
     }
     gcrt_cycle_phase(GCRT_CYCLE_IDLE, &report);
@@ -182,7 +184,9 @@ void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
 /* Until a collection has ended, at most so long. */
 static void wait_for_end(size_t ended, int64_t ns) {
   GCRT_PARK_SCOPE(park);
+  gcrt_pace_hurry();
   gcrt_futex_wait(&cycle.ended, (uint32_t)ended, ns);
+  gcrt_pace_relax();
 }
 
 /* Until a collection that began after the request has ended. False: it cannot, as this thread holds the loader's lock.
@@ -302,6 +306,7 @@ void gcrt_cycle_fork_child(void) {
   gcrt_heap_reset_locks();
   gcrt_heap_sweep_again();
   gcrt_mark_after_fork();
+  gcrt_pace_after_fork();
   gcrt_heap_abandon_marking();
   gcrt_pacer_after_fork();
   gcrt_concurrent_after_fork();

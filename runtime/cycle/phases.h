@@ -20,8 +20,9 @@ struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *cou
 void gcrt_cycle_flip(struct gcrt_cycle_report *report, const struct gcrt_root *roots, size_t count);
 /* A body: all of a collection that needs the stop, in one. */
 void gcrt_cycle_mark_stopped(struct gcrt_cycle_report *report);
-/* After the last stop, if it was not done there: frees what is white and sets the new goal. */
-void gcrt_cycle_sweep(struct gcrt_cycle_report *report);
+/* After the last stop, if it was not done there: frees what is white and sets the new goal. `beside`: on the thread
+ * that paces itself by mark/pace.h. */
+void gcrt_cycle_sweep(struct gcrt_cycle_report *report, bool beside);
 /* Markers that are worth waking for so many bytes, the caller included. */
 unsigned gcrt_cycle_members(uint64_t bytes);
 
@@ -36,9 +37,9 @@ void gcrt_concurrent_after_fork(void);
 /* written.c: the heap's pages and their tracker. */
 void gcrt_written_arm(void);
 void gcrt_written_disarm(void);
-/* Beside the program: scans the marked objects on dirty pages again, which are armed anew; also of the ranges of
- * tracked_roots.c. What they point to is grey. Returns how many pages there were. */
-size_t gcrt_written_scan(struct gcrt_cycle_report *report);
+/* Beside the program: arms dirty pages anew and scans their marked objects again, also in the ranges of
+ * tracked_roots.c, until nothing is grey; `shared` with mutators. Returns how many pages there were. */
+size_t gcrt_written_scan(struct gcrt_cycle_report *report, unsigned members, bool shared);
 /* In the last stop: marks all from dirty pages, from these roots, of which the order changes, and from uncollectable
  * objects. Returns how many pages were dirty. */
 size_t gcrt_written_finish(struct gcrt_root *roots, size_t count, unsigned members);

@@ -8,6 +8,7 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
+#include "mark/pace.h"
 #include "sys/clock.h"
 
 /* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
@@ -66,7 +67,7 @@ void gcrt_cycle_flip(struct gcrt_cycle_report *report, const struct gcrt_root *r
   gcrt_heap_flip(gcrt_options.debug.clobberfree);
   gcrt_pacer_phase(GCRT_PACE_SWEEP);
   if (!gcrt_options.debug.verify) return;
-  gcrt_cycle_sweep(report);
+  gcrt_cycle_sweep(report, false);
   gcrt_heap_verify();
 }
 
@@ -88,8 +89,11 @@ void gcrt_cycle_mark_stopped(struct gcrt_cycle_report *report) {
   report->mark_ns = gcrt_clock_monotonic() - begin;
 }
 
-void gcrt_cycle_sweep(struct gcrt_cycle_report *report) {
+void gcrt_cycle_sweep(struct gcrt_cycle_report *report, bool beside) {
   uint64_t begin = gcrt_clock_monotonic();
+  while (beside && gcrt_heap_sweep_some()) {
+    if (gcrt_pace_is_due()) gcrt_pace_rest();
+  }
   report->heap_after = report->heap_flip - gcrt_heap_sweep_rest();
   report->next_goal = gcrt_pacer_cycle_end(report);
   report->sweep_ns = gcrt_clock_monotonic() - begin;

@@ -3,19 +3,28 @@
  * Pages of chunks with scannable cells alone: noscan memory is never armed. A page that is not armed counts as written,
  * so what the tracker refuses to arm, or chunks that came since, are scanned.
  *
- * Beside the program one thread does this, under the cycle's lock. In the last stop all markers do, each for a part of
- * the chunks: with much memory, asking for the pages takes longer than scanning them. */
+ * Beside the program the pages are fetched by one thread, under the cycle's lock and while nobody marks; then all
+ * markers scan them, and mutators that help. (A marker stores black and reads the object without a fence in between.
+ * One that did so while another fetched the page could have read the old words, and its byte would still look white:
+ * both would pass over what was written.) In the last stop nothing is written, and all markers fetch, each for a part
+ * of the chunks: with much memory that takes longer than scanning. */
 #include "cycle/phases.h"
 
 #include "heap/heap.h"
 #include "mark/mark.h"
+#include "mark/pace.h"
+#include "sys/cards.h"
 #include "sys/clock.h"
 #include "sys/memory.h"
 
 /* Bytes that are armed or disarmed in one call: in some tenths of a millisecond. */
 enum { SLICE = 8 << 20 };
 
-static gcrt_word stopped_bytes; /* of pages that were scanned in the last stop */
+_Static_assert(GCRT_CHUNK / GCRT_CARD_BYTES == 8 * sizeof *gcrt_heap.written, "a bit for each card of a chunk");
+
+/* Of pages that were fetched in this round, and that were scanned in the last stop. */
+static size_t fetched_bytes;
+static gcrt_word stopped_bytes;
 
 /* Visits every run of chunks that hold scannable objects, from `first` to before `end`. */
 static void visit_scannable(size_t first, size_t end, void (*visit)(void *argument, uintptr_t low, uintptr_t high),
@@ -38,7 +47,10 @@ typedef bool tracker_call(uintptr_t low, uintptr_t high);
 /* A refusal leaves pages unarmed, and these count as dirty. The kernel keeps the list of mappings locked through a
  * call: a thread that maps memory meanwhile waits for its end, and behind it all those that touch a new page. */
 static void in_slices(void *call, uintptr_t low, uintptr_t high) {
-  for (; low < high; low += SLICE) (void)(*(tracker_call **)call)(low, gcrt_min(high, low + SLICE));
+  for (; low < high; low += SLICE) {
+    (void)(*(tracker_call **)call)(low, gcrt_min(high, low + SLICE));
+    if (gcrt_pace_is_due()) gcrt_pace_rest();
+  }
 }
 
 void gcrt_written_arm(void) {
@@ -51,22 +63,49 @@ void gcrt_written_disarm(void) {
   visit_scannable(0, all_chunks(), in_slices, &call);
 }
 
-static void scan_pages(void *argument, uintptr_t low, uintptr_t high) {
-  size_t *bytes = argument;
-  *bytes += high - low;
-  gcrt_mark_written(low, high);
+/* The cards from `first` to before `end`, of 16. */
+static unsigned cards(unsigned first, unsigned end) { return (1U << end) - (1U << first); }
+
+static void note_pages(void *unused, uintptr_t low, uintptr_t high) {
+  (void)unused;
+  fetched_bytes += high - low;
+  while (low < high) {
+    size_t chunk = gcrt_chunk_index(low);
+    uintptr_t start = gcrt_chunk_address(chunk), end = gcrt_min(high, start + GCRT_CHUNK);
+    gcrt_heap.written[chunk] |= (uint16_t)cards((unsigned)((low - start) / GCRT_CARD_BYTES),
+                                                (unsigned)((end - start + GCRT_CARD_BYTES - 1) / GCRT_CARD_BYTES));
+    low = end;
+  }
 }
 
-static void scan_and_rearm(void *argument, uintptr_t low, uintptr_t high) {
-  if (!gcrt_concurrent_tracker->written(low, high, true, scan_pages, argument)) scan_pages(argument, low, high);
+static void fetch(void *unused, uintptr_t low, uintptr_t high) {
+  for (; low < high; low += SLICE) {
+    uintptr_t end = gcrt_min(high, low + SLICE);
+    if (!gcrt_concurrent_tracker->written(low, end, true, note_pages, unused)) note_pages(unused, low, end);
+    if (gcrt_pace_is_due()) gcrt_pace_rest();
+  }
 }
 
-size_t gcrt_written_scan(struct gcrt_cycle_report *report) {
-  size_t bytes = 0;
+static void scan_noted(struct gcrt_marker *marker, size_t first, size_t end) {
+  for (size_t i = first; i < end; i++) {
+    unsigned bits = gcrt_heap.written[i];
+    gcrt_heap.written[i] = 0;
+    while (bits) {
+      unsigned low = gcrt_ctz(bits), high = low + gcrt_ctz(~(bits >> low));
+      gcrt_mark_written(marker, gcrt_chunk_address(i) + low * GCRT_CARD_BYTES,
+                        gcrt_chunk_address(i) + high * GCRT_CARD_BYTES);
+      bits &= ~cards(low, high);
+    }
+  }
+}
+
+size_t gcrt_written_scan(struct gcrt_cycle_report *report, unsigned members, bool shared) {
+  fetched_bytes = 0;
   uint64_t begin = gcrt_clock_thread_cpu();
-  visit_scannable(0, all_chunks(), scan_and_rearm, &bytes);
-  size_t pages = bytes / gcrt_page_size() + gcrt_tracked_scan_dirty(true);
+  visit_scannable(0, all_chunks(), fetch, NULL);
+  size_t pages = fetched_bytes / gcrt_page_size() + gcrt_tracked_scan_dirty(true);
   report->scan_cpu_ns += gcrt_clock_thread_cpu() - begin;
+  gcrt_mark_pages_beside(members, scan_noted, shared);
   return pages;
 }
 

@@ -132,6 +132,9 @@ struct gcrt_heap {
   /* Bit set: the first chunk of a span of uncollectable objects, which are roots. Of any thread. */
   gcrt_word *uncollectable_map;
 
+  /* By chunk, a bit for each GCRT_CARD_BYTES that were written: of the collection that marks beside the program. */
+  uint16_t *written;
+
   /* The sweep (heap/sweep.c). */
   gcrt_word epoch;                 /* flips */
   gcrt_word sweep_next, sweep_end; /* chunks: spans that begin between them have not been taken for sweeping */

@@ -26,6 +26,7 @@ static const struct table tables[] = {
     {(void **)&gcrt_heap.marks[0], .each = 1 << GCRT_MARKS_SHIFT},
     {(void **)&gcrt_heap.marks[1], .each = 1 << GCRT_MARKS_SHIFT_FINE},
     {(void **)&gcrt_heap.spans, .each = sizeof(struct gcrt_span)},
+    {(void **)&gcrt_heap.written, .each = sizeof(uint16_t)},
     {(void **)&gcrt_heap.busy_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.dirty_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.fine_map, .chunks_a_byte = 8},
@@ -90,7 +91,7 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
   usage->span_sys = gcrt_align_up(used * sizeof(struct gcrt_span), page);
   usage->tables_sys = gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
                       gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
-                      gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
+                      gcrt_align_up(used << GCRT_MARKS_SHIFT, page) + gcrt_align_up(used * sizeof(uint16_t), page) +
                       gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
                       4 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
 }

@@ -15,7 +15,8 @@ enum { SLOTS_LEAST = 256, SLOTS_MOST = 16384, SHARE = 16 };
 
 struct slot {
   size_t page;
-  size_t number; /* of the marking it belongs to */
+  size_t number;   /* of the marking it belongs to */
+  gcrt_word taken; /* by a marker; the rest of the slot, and the words, are its own */
 };
 
 static struct {
@@ -61,19 +62,38 @@ void gcrt_copies_begin(size_t heap_bytes) {
 
 static size_t place_of(size_t page) { return (page / GCRT_COPY_BYTES) & (copies.count - 1); }
 
-uintptr_t *gcrt_copy_find(size_t page) {
-  if (copies.count == 0) return NULL;
-  size_t place = place_of(page);
-  const struct slot *slot = &copies.slots[place];
-  return slot->page == page && slot->number == copies.number ? copies.words[place] : NULL;
+static bool has(size_t place, size_t page) {
+  return copies.slots[place].page == page && copies.slots[place].number == copies.number;
 }
 
-uintptr_t *gcrt_copy_make(size_t page) {
+const uintptr_t *gcrt_copy_find(size_t page) {
   if (copies.count == 0) return NULL;
   size_t place = place_of(page);
-  copies.slots[place] = (struct slot){page, copies.number};
+  return has(place, page) ? copies.words[place] : NULL;
+}
+
+static bool take_place(size_t place) { return gcrt_cas_acquire(&copies.slots[place].taken, 0, 1); }
+
+uintptr_t *gcrt_copy_take(size_t page) {
+  if (copies.count == 0) return NULL;
+  size_t place = place_of(page);
+  if (!take_place(place)) return NULL;
+  if (has(place, page)) return copies.words[place];
+  gcrt_copy_give(page);
+  return NULL;
+}
+
+void gcrt_copy_give(size_t page) { gcrt_store_release(&copies.slots[place_of(page)].taken, 0); }
+
+bool gcrt_copy_make(size_t page) {
+  if (copies.count == 0) return false;
+  size_t place = place_of(page);
+  if (!take_place(place)) return false;
+  copies.slots[place].page = page;
+  copies.slots[place].number = copies.number;
   memset(copies.words[place], 0, GCRT_COPY_BYTES);
-  return copies.words[place];
+  gcrt_copy_give(page);
+  return true;
 }
 
 size_t gcrt_copies_memory(void) { return gcrt_load(&copies.bytes); }

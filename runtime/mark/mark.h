@@ -33,7 +33,7 @@ void gcrt_mark_start_helpers(unsigned members);
 /* Ends them; a later gcrt_mark_start_helpers starts new ones. No marking is under way. */
 void gcrt_mark_stop_helpers(void);
 
-/* Scans written pages of a part of the heap's chunks, by gcrt_mark_written_last. */
+/* Scans written pages of a part of the heap's chunks, by gcrt_mark_written or gcrt_mark_written_last. */
 struct gcrt_marker;
 typedef void gcrt_mark_pages(struct gcrt_marker *marker, size_t first, size_t end);
 
@@ -54,17 +54,22 @@ void gcrt_mark_grey(const struct gcrt_root *roots, size_t count);
 void gcrt_mark_note(struct gcrt_range range);
 /* Makes grey what was noted. */
 void gcrt_mark_grey_noted(void);
-/* Scans the marked objects between two addresses of the heap again, and makes grey what they point to. */
-void gcrt_mark_written(uintptr_t low, uintptr_t high);
+/* Scans the marked objects between two addresses of the heap again, and makes grey what they point to. By any marker,
+ * each page by one. */
+void gcrt_mark_written(struct gcrt_marker *marker, uintptr_t low, uintptr_t high);
 /* The same in the last stop, by any marker. */
 void gcrt_mark_written_last(struct gcrt_marker *marker, uintptr_t low, uintptr_t high);
-/* As gcrt_mark_written for global variables: words between two addresses, of which some may have changed. */
+/* The same for global variables, by the thread that runs the collection: words between two addresses, of which some may
+ * have changed. */
 void gcrt_mark_written_root(uintptr_t low, uintptr_t high);
 /* A mutator, inside a critical section and while objects are marked beside the program, marks some of them. False:
  * there was nothing to be had. */
 bool gcrt_mark_assist(void);
 /* Until nothing is grey; with `uncollectable` those objects, too. */
 void gcrt_mark_grey_out(unsigned members, bool uncollectable);
+/* Until `pages` was called for all of the heap, and nothing is grey. `shared`: also by mutators that help, in small
+ * parts, which pays when there are many pages. */
+void gcrt_mark_pages_beside(unsigned members, gcrt_mark_pages *pages, bool shared);
 
 void gcrt_mark_get_stats(struct gcrt_mark_stats *stats);
 

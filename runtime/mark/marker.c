@@ -16,6 +16,7 @@
 
 #include "base/report.h"
 #include "mark/copies.h"
+#include "mark/pace.h"
 
 /* Pointers on a dirty page that make a copy of it worth its while: a table's has hundreds. */
 enum { DENSE = 64 };
@@ -211,8 +212,34 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE bool drain_some(struct loop *loop, size_t 
   return all;
 }
 
+static void settle_all(struct loop *loop) {
+  while (loop->waiting) {
+    uint32_t oldest = loop->head - loop->waiting--;
+    struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
+    settle(loop, &candidate);
+  }
+}
+
+/* Leaves what is grey on the stack, for a drain to come. */
+static void leave_grey(struct loop *loop) {
+  settle_all(loop);
+  if (loop->marker->block) loop->marker->block->count = loop->count;
+}
+
+/* While this marker rests, others may have what is grey. */
+GCRT_NOINLINE static void rest(struct loop *loop) {
+  struct gcrt_marker *marker = loop->marker;
+  leave_grey(loop);
+  gcrt_marker_leave(marker);
+  gcrt_pace_rest();
+  if (!marker->block) marker->block = gcrt_deque_pop(&marker->deque);
+  loop->entries = marker->block ? marker->block->entries : NULL;
+  loop->count = marker->block ? marker->block->count : GCRT_BLOCK_ENTRIES;
+}
+
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void drain(struct loop *loop) {
   while (!drain_some(loop, STEPS_BETWEEN_COUNTS)) {
+    if (GCRT_UNLIKELY(gcrt_team_is_to_rest(loop->marker))) rest(loop);
   }
 }
 
@@ -250,20 +277,6 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_root(struct gcrt_marker *marker, stru
   loop_start(&loop, marker);
   scan_root(&loop, range, one_past_end);
   drain(&loop);
-}
-
-static void settle_all(struct loop *loop) {
-  while (loop->waiting) {
-    uint32_t oldest = loop->head - loop->waiting--;
-    struct candidate candidate = loop->candidates[oldest % GCRT_CANDIDATES];
-    settle(loop, &candidate);
-  }
-}
-
-/* Leaves what is grey on the stack, for a drain to come. */
-static void leave_grey(struct loop *loop) {
-  settle_all(loop);
-  if (loop->marker->block) loop->marker->block->count = loop->count;
 }
 
 GCRT_READS_FOREIGN_MEMORY void gcrt_marker_grey_root(struct gcrt_marker *marker, struct gcrt_range range,
@@ -312,10 +325,11 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_marked(struct loop *loop, const 
   }
 }
 
-/* The same for words that are not what the copy of their page holds; the copy gets them, unless it is the last time.
- * `changed` has a bit a word. */
+/* The same for words that are not what the copy of their page holds. `kept` gets them, and `changed` a bit for each; it
+ * is the copy itself, or NULL when it is the last time. */
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, const struct cells *cells, uintptr_t low,
-                                                        uintptr_t high, uintptr_t *copy, uint64_t *changed) {
+                                                        uintptr_t high, const uintptr_t *copy, uintptr_t *kept,
+                                                        uint64_t *changed) {
   uintptr_t page = gcrt_align_down(low, GCRT_COPY_BYTES);
   for (size_t i = cells->first; (i = next_marked(loop, cells, i)) < cells->end; i++) {
     uintptr_t end = gcrt_min(high, cells->span + (i + 1) * cells->cell);
@@ -323,8 +337,8 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_changed(struct loop *loop, const
       uintptr_t value = *(const volatile uintptr_t *)at;
       size_t word = (at - page) / GCRT_WORD_BYTES;
       if (value == copy[word]) continue;
-      if (changed) {
-        copy[word] = value;
+      if (kept) {
+        kept[word] = value;
         changed[word / 64] |= UINT64_C(1) << (word % 64);
       }
       if (value - loop->base < loop->used) add_candidate_of(loop, value, true);
@@ -348,21 +362,21 @@ static void keep_seen(const struct loop *loop, uintptr_t *copy, const uint64_t *
 GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan_page(struct loop *loop, const struct cells *cells, uintptr_t low,
                                                      uintptr_t high, bool last) {
   size_t page = gcrt_align_down(low - loop->base, GCRT_COPY_BYTES);
-  uintptr_t *copy = gcrt_copy_find(page);
-  if (copy && last) {
-    scan_changed(loop, cells, low, high, copy, NULL);
-    return;
-  }
-  if (copy) {
+  const uintptr_t *read = last ? gcrt_copy_find(page) : NULL;
+  uintptr_t *copy = last ? NULL : gcrt_copy_take(page);
+  if (read) {
+    scan_changed(loop, cells, low, high, read, NULL, NULL);
+  } else if (copy) {
     uint64_t changed[GCRT_COPY_WORDS / 64] = {0};
-    scan_changed(loop, cells, low, high, copy, changed);
+    scan_changed(loop, cells, low, high, copy, copy, changed);
     settle_all(loop);
     keep_seen(loop, copy, changed);
-    return;
+    gcrt_copy_give(page);
+  } else {
+    uint32_t before = loop->head;
+    scan_marked(loop, cells, low, high);
+    if (!last && loop->head - before >= DENSE) (void)gcrt_copy_make(page);
   }
-  uint32_t before = loop->head;
-  scan_marked(loop, cells, low, high);
-  if (!last && loop->head - before >= DENSE) (void)gcrt_copy_make(page);
 }
 
 /* All that is between two addresses counts as one cell that is black. */
@@ -438,8 +452,11 @@ GCRT_READS_FOREIGN_MEMORY void gcrt_marker_assist(struct gcrt_marker *marker, st
   loop_start(&loop, marker);
   (void)drain_some(&loop, steps);
   leave_grey(&loop);
-  if (marker->block->count == 0) return;
-  /* For whoever steals it. */
+  gcrt_marker_leave(marker);
+}
+
+void gcrt_marker_leave(struct gcrt_marker *marker) {
+  if (!marker->block || marker->block->count == 0) return;
   if (!gcrt_deque_push(&marker->deque, marker->block)) {
     marker->block->count = 0;
     gcrt_team_overflowed();

@@ -43,6 +43,8 @@ void gcrt_marker_rest(struct gcrt_marker *marker);
 void gcrt_marker_block(struct gcrt_marker *marker, struct gcrt_block *block);
 /* Some of what is in a stolen block, and what that leads to. What is left is in the deque, for others. */
 void gcrt_marker_assist(struct gcrt_marker *marker, struct gcrt_block *block, size_t steps);
+/* Puts what is grey on its stack where others steal it. */
+void gcrt_marker_leave(struct gcrt_marker *marker);
 /* Gives the empty stack's block back. */
 void gcrt_marker_finish(struct gcrt_marker *marker);
 
@@ -56,6 +58,8 @@ void gcrt_notes_after_fork(void);
 extern gcrt_word gcrt_team_crew, gcrt_team_hungry;
 /* Whether this marker is to share now; calls helpers if it is time. */
 bool gcrt_team_may_share(const struct gcrt_marker *marker);
+/* Whether this marker is to leave its processor to the program for a while (mark/pace.h). */
+bool gcrt_team_is_to_rest(const struct gcrt_marker *marker);
 void gcrt_team_overflowed(void);
 /* The marker has scanned so many bytes of objects more. */
 void gcrt_team_scanned(const struct gcrt_marker *marker, size_t bytes);

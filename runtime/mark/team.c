@@ -21,6 +21,7 @@
 #include "mark/marker.h"
 #include "mark/copies.h"
 #include "mark/mark.h"
+#include "mark/pace.h"
 
 #include "base/report.h"
 #include "sys/clock.h"
@@ -31,13 +32,20 @@
 #include "world/park.h"
 
 /* Of spans: of those that are looked at one by one. Of others a bit is. */
-enum { SHARED_RANGES = 256, PAGES_IN_ONE_GO = 1024, SPANS_IN_ONE_GO = 512 };
+enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
+
+/* Chunks whose written pages are looked for in one go: if mutators may help, by markers and by them; if not. */
+enum { CHUNKS_SHARED = 64, CHUNKS_ASSIST = 4, CHUNKS = 1024 };
 
 /* Mutators that help at the same time, each for so many objects. */
 enum { GUESTS = 4, ASSIST_OBJECTS = 128 };
 
 /* Markers on idle processors: objects at a time, and how often they look for more before they go. */
 enum { EXTRA_OBJECTS = 512, EXTRA_TURNS = 2000 };
+
+/* Blocks that are kept for the next marking, besides those for a deep heap: mapping them anew takes longer than marking
+ * a small one. */
+enum { BLOCKS_KEPT = 64 };
 
 /* Objects after which helpers are called, and what a slice or a batch of spans counts for. */
 enum { CALL_AFTER = 512, SLICE_COUNTS = 64, PAGES_COUNT = 256 };
@@ -67,9 +75,10 @@ static struct {
   size_t root_count, root;
   uintptr_t root_at; /* in roots[root]; 0: at its start */
   gcrt_mark_pages *pages;
-  size_t page; /* chunks whose pages were looked at */
-  size_t span; /* chunks looked at for uncollectable spans, or all */
-  bool rescan; /* all marked objects are scanned again, instead of the roots */
+  bool pages_shared; /* with mutators */
+  size_t page;       /* chunks whose pages were looked at */
+  size_t span;       /* chunks looked at for uncollectable spans, or all */
+  bool rescan;       /* all marked objects are scanned again, instead of the roots */
   struct gcrt_range shared[SHARED_RANGES];
   size_t shared_count;
   gcrt_word sources; /* 0: roots, pages, spans and shared ranges are all taken */
@@ -126,10 +135,10 @@ static bool take_shared(struct work *work) {
   return true;
 }
 
-static bool take_pages(struct work *work) {
+static bool take_pages(struct work *work, size_t chunks) {
   size_t total = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   if (!team.pages || team.rescan || team.page >= total) return false;
-  *work = (struct work){.kind = PAGES, .first = team.page, .end = gcrt_min(total, team.page + PAGES_IN_ONE_GO)};
+  *work = (struct work){.kind = PAGES, .first = team.page, .end = gcrt_min(total, team.page + chunks)};
   team.page = work->end;
   return true;
 }
@@ -147,10 +156,24 @@ static bool take_spans(struct work *work) {
 static bool take_work(struct work *work) {
   if (gcrt_load_acquire(&team.sources) == 0) return false;
   gcrt_lock(&team.lock);
-  bool taken = take_root(work) || take_shared(work) || take_pages(work) || take_spans(work);
+  size_t chunks = team.pages_shared ? CHUNKS_SHARED : CHUNKS;
+  bool taken = take_root(work) || take_shared(work) || take_pages(work, chunks) || take_spans(work);
   if (!taken) gcrt_store(&team.sources, 0);
   gcrt_unlock(&team.lock);
   return taken;
+}
+
+/* Scans some written pages, without marking all that they lead to. False: there are none left to take. */
+static bool scan_some_pages(struct gcrt_marker *marker, size_t chunks) {
+  struct work work;
+  if (gcrt_load_acquire(&team.sources) == 0 || !team.pages_shared) return false;
+  gcrt_lock(&team.lock);
+  bool taken = take_pages(&work, chunks);
+  gcrt_unlock(&team.lock);
+  if (!taken) return false;
+  team.pages(marker, work.first, work.end);
+  gcrt_marker_leave(marker);
+  return true;
 }
 
 /* Objects of one span: the white ones become grey, or, after an overflow, the black ones are scanned again. */
@@ -281,6 +304,10 @@ static bool call_helpers(size_t done) {
   return true;
 }
 
+bool gcrt_team_is_to_rest(const struct gcrt_marker *marker) {
+  return marker == team.markers && gcrt_load(&team.open) && gcrt_pace_is_due();
+}
+
 bool gcrt_team_may_share(const struct gcrt_marker *marker) {
   if (marker == team.markers && !call_helpers(1)) return false;
   if (gcrt_load(&team.until_call) == 0) gcrt_store(&gcrt_team_hungry, 0);
@@ -326,6 +353,15 @@ static void work_as(struct gcrt_marker *marker) {
   leave();
 }
 
+/* A little of what there is to do. False: there is nothing. */
+static bool help(struct gcrt_marker *marker, size_t objects, size_t chunks) {
+  struct gcrt_block *block = next_block_of(marker);
+  bool helped = block || scan_some_pages(marker, chunks);
+  if (block) gcrt_marker_assist(marker, block, objects);
+  gcrt_marker_finish(marker);
+  return helped;
+}
+
 /* One that is there because a processor is idle. It takes a little at a time, and goes when it finds nothing, or has
  * had to wait for its processor: what it holds in that moment holds up the others. */
 static void work_as_extra(struct gcrt_marker *marker) {
@@ -334,12 +370,7 @@ static void work_as_extra(struct gcrt_marker *marker) {
   join();
   while (stays && get_busy()) {
     uint64_t begin = gcrt_clock_thread_cpu();
-    struct gcrt_block *block;
-    while (stays && (block = next_block_of(marker)) != NULL) {
-      gcrt_marker_assist(marker, block, EXTRA_OBJECTS);
-      gcrt_marker_finish(marker);
-      stays = gcrt_thread_preemptions() == preempted;
-    }
+    while (stays && help(marker, EXTRA_OBJECTS, CHUNKS_SHARED)) stays = gcrt_thread_preemptions() == preempted;
     gcrt_store(&gcrt_team_hungry, 1);
     gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
     get_idle();
@@ -425,11 +456,8 @@ bool gcrt_mark_assist(void) {
     if (busy) {
       struct gcrt_marker *marker = &team.markers[team.members + i];
       uint64_t begin = gcrt_clock_thread_cpu();
-      struct gcrt_block *block = next_block_of(marker);
-      helped = block != NULL;
-      if (block) gcrt_marker_assist(marker, block, ASSIST_OBJECTS);
-      if (!block) gcrt_store(&gcrt_team_hungry, 1);
-      gcrt_marker_finish(marker);
+      helped = help(marker, ASSIST_OBJECTS, CHUNKS_ASSIST);
+      if (!helped) gcrt_store(&gcrt_team_hungry, 1);
       uint64_t ns = gcrt_clock_thread_cpu() - begin;
       gcrt_add(&team.cpu_ns, ns);
       gcrt_add(&team.assist_ns, ns);
@@ -476,7 +504,10 @@ void gcrt_mark_all(const struct gcrt_root *roots, size_t count, unsigned members
 }
 
 /* A deep heap needs them again the next time; a small one is not to be made larger by them. */
-void gcrt_mark_end(void) { gcrt_block_trim(gcrt_load(&gcrt_heap.used) / 256 / sizeof(struct gcrt_block)); }
+void gcrt_mark_end(void) {
+  size_t keep = BLOCKS_KEPT + gcrt_load(&gcrt_heap.used) / 256 / sizeof(struct gcrt_block);
+  gcrt_block_trim(team.block_limit ? gcrt_min(keep, team.block_limit) : keep);
+}
 
 void gcrt_mark_begin(unsigned extra) {
   team.extra = extra;
@@ -492,8 +523,8 @@ void gcrt_mark_grey(const struct gcrt_root *roots, size_t count) {
 
 void gcrt_mark_grey_noted(void) { gcrt_mark_grey_notes(&team.markers[0]); }
 
-void gcrt_mark_written(uintptr_t low, uintptr_t high) {
-  gcrt_marker_written(&team.markers[0], (struct gcrt_range){low, high});
+void gcrt_mark_written(struct gcrt_marker *marker, uintptr_t low, uintptr_t high) {
+  gcrt_marker_written(marker, (struct gcrt_range){low, high});
 }
 
 void gcrt_mark_written_last(struct gcrt_marker *marker, uintptr_t low, uintptr_t high) {
@@ -507,6 +538,13 @@ void gcrt_mark_written_root(uintptr_t low, uintptr_t high) {
 void gcrt_mark_grey_out(unsigned members, bool uncollectable) {
   bound_blocks();
   mark_until_done(NULL, 0, uncollectable, members, true, NULL);
+}
+
+void gcrt_mark_pages_beside(unsigned members, gcrt_mark_pages *pages, bool shared) {
+  bound_blocks();
+  team.pages_shared = shared;
+  mark_until_done(NULL, 0, false, members, true, pages);
+  team.pages_shared = false;
 }
 
 static size_t markers_size(unsigned members) {

@@ -56,7 +56,9 @@ static uint64_t random_word(void) {
 
 /* Shows the range under its name in /proc/self/maps; kernels without the feature refuse, which is no harm. */
 static void name_range(void *start, size_t size, const char *name) {
+  int saved = errno;
   (void)prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, (unsigned long)(uintptr_t)start, size, (unsigned long)(uintptr_t)name);
+  errno = saved;
 }
 
 static void *map(void *hint, size_t size, int protection) {

@@ -81,6 +81,18 @@ long gcrt_thread_preemptions(void) {
   return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
+uint64_t gcrt_thread_waited(void) {
+  char text[64];
+  long length = read_file("/proc/thread-self/schedstat", text, sizeof text - 1);
+  if (length <= 0) return 0;
+  text[length] = '\0';
+  /* "RAN WAITED SLICES" */
+  const char *at = strchr(text, ' ');
+  uint64_t waited = 0;
+  for (at = at ? at + 1 : text + length; *at >= '0' && *at <= '9'; at++) waited = waited * 10 + (uint64_t)(*at - '0');
+  return waited;
+}
+
 void gcrt_thread_yield(void) { (void)syscall(SYS_sched_yield); }
 
 void gcrt_write_error(const char *text, size_t length) {

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 int gcrt_process_id(void); /* asks the kernel each time: a cached value is wrong in a vfork child */
 int gcrt_thread_id(void);  /* the kernel's id of the calling thread */
@@ -22,6 +23,9 @@ unsigned gcrt_cpu_count(void);
 
 /* How often the calling thread has lost its processor to another that wanted it. */
 long gcrt_thread_preemptions(void);
+
+/* How long the calling thread has waited for a processor, ns. Always 0 if the kernel does not tell. */
+uint64_t gcrt_thread_waited(void);
 
 /* Gives the rest of the time slice away. */
 void gcrt_thread_yield(void);

@@ -38,9 +38,17 @@ static void begin(void) {
   gcrt_mark_grey_out(1, true);
 }
 
+static struct gcrt_range range;
+
+/* All of the range is in the part of the heap that begins with its first chunk. */
+static void scan_range(struct gcrt_marker *marker, size_t first, size_t end) {
+  size_t chunk = gcrt_chunk_index(range.start);
+  if (first <= chunk && chunk < end) gcrt_mark_written(marker, range.start, range.end);
+}
+
 static void written(void *volatile *first, size_t words) {
-  gcrt_mark_written((uintptr_t)first, (uintptr_t)(first + words));
-  gcrt_mark_grey_out(1, false);
+  range = (struct gcrt_range){(uintptr_t)first, (uintptr_t)(first + words)};
+  gcrt_mark_pages_beside(1, scan_range, false);
 }
 
 static void setup(void) {
@@ -113,7 +121,7 @@ START_TEST(copies_spare_what_did_not_change) {
   setup();
   begin();
   copy_page(3);
-  uintptr_t *copy = gcrt_copy_find((uintptr_t)(table + 3 * WORDS) - gcrt_heap.base);
+  const uintptr_t *copy = gcrt_copy_find((uintptr_t)(table + 3 * WORDS) - gcrt_heap.base);
   for (size_t i = 0; i < WORDS; i++) ck_assert_uint_eq(copy[i], (uintptr_t)table[3 * WORDS + i]);
   void *object = new_object(48, GCRT_SCAN);
   table[3 * WORDS + 100] = object;
@@ -133,7 +141,7 @@ START_TEST(word_seen_before_its_cell_was_handed_out) {
   begin();
   table[5 * WORDS + 9] = far;
   copy_page(5);
-  uintptr_t *copy = gcrt_copy_find((uintptr_t)(table + 5 * WORDS) - gcrt_heap.base);
+  const uintptr_t *copy = gcrt_copy_find((uintptr_t)(table + 5 * WORDS) - gcrt_heap.base);
   struct gcrt_place place;
   ck_assert(!gcrt_find((uintptr_t)far, &place));
   ck_assert_uint_eq(copy[9], 0);
@@ -163,7 +171,7 @@ START_TEST(word_of_a_white_object_is_not_seen) {
   copy_page(2);
   void *volatile *small = new_object(48, GCRT_SCAN);
   size_t page = gcrt_align_down((uintptr_t)small - gcrt_heap.base, GCRT_COPY_BYTES);
-  ck_assert_ptr_nonnull(gcrt_copy_make(page));
+  ck_assert(gcrt_copy_make(page));
   small[1] = new_object(48, GCRT_SCAN);
   written(small, 6);
   ck_assert(!marked(small[1]));
@@ -191,15 +199,34 @@ END_TEST
 /* Pages that share a place in the table take it from each other. */
 START_TEST(pages_that_meet_lose_a_copy_and_no_object) {
   gcrt_copies_begin(0);
-  uintptr_t *first = gcrt_copy_make(0);
+  size_t other = (size_t)256 * GCRT_COPY_BYTES;
+  ck_assert(gcrt_copy_make(0));
+  uintptr_t *first = gcrt_copy_take(0);
   ck_assert_ptr_nonnull(first);
   first[3] = 7;
-  uintptr_t *second = gcrt_copy_make((size_t)256 * GCRT_COPY_BYTES);
+  gcrt_copy_give(0);
+  ck_assert(gcrt_copy_make(other));
+  const uintptr_t *second = gcrt_copy_find(other);
   ck_assert_ptr_eq(first, second);
   ck_assert_uint_eq(second[3], 0);
   ck_assert_ptr_null(gcrt_copy_find(0));
-  ck_assert_ptr_eq(gcrt_copy_find((size_t)256 * GCRT_COPY_BYTES), second);
+  ck_assert_ptr_null(gcrt_copy_take(0));
   ck_assert_uint_gt(gcrt_copies_memory(), 256 * GCRT_COPY_BYTES);
+}
+END_TEST
+
+/* What one marker writes, another neither reads nor takes for its own page. */
+START_TEST(copy_is_one_markers_at_a_time) {
+  size_t other = (size_t)256 * GCRT_COPY_BYTES;
+  gcrt_copies_begin(0);
+  ck_assert(gcrt_copy_make(0));
+  ck_assert_ptr_nonnull(gcrt_copy_take(0));
+  ck_assert_ptr_null(gcrt_copy_take(0));
+  ck_assert_ptr_null(gcrt_copy_take(other));
+  ck_assert(!gcrt_copy_make(other));
+  gcrt_copy_give(0);
+  ck_assert_ptr_nonnull(gcrt_copy_take(0));
+  gcrt_copy_give(0);
 }
 END_TEST
 
@@ -215,6 +242,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, word_of_a_white_object_is_not_seen);
   tcase_add_test(tests, copies_end_with_the_marking);
   tcase_add_test(tests, pages_that_meet_lose_a_copy_and_no_object);
+  tcase_add_test(tests, copy_is_one_markers_at_a_time);
   return suite;
 }
 
