@@ -161,6 +161,7 @@ START_TEST(limits_are_bytes_off_or_automatic) {
       "auto:90:90",
       "auto:18446744073709551617", /* 2^64 + 1 */
       "auto90",
+      "auto950",
       "automatic",
       "AUTO",
       "aut",
