@@ -268,7 +268,6 @@ static void search_mount(struct search *search) {
   }
   const char *way = way_to_group(search);
   if (!way) return;
-  if (strcmp(search->path + search->length, "/") == 0) search->path[search->length] = '\0';
   search->length += strlen(search->path + search->length);
   size_t mounted = search->length;
   if (!append(search, way)) return;

@@ -1,67 +1,10 @@
-/* The limits of a control group, found in trees of files as systems and containers show them. */
+/* The memory limit of a control group, found in trees of files as systems and containers show them. */
 #include "sys/cgroup.h"
 #include "sys/memory.h"
-#include "sys/proc.h"
 
-#include "support/support.h"
+#include "cgroup_fixture.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <inttypes.h>
-#include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#define MIB ((uint64_t)1 << 20)
-#define NONE UINT64_MAX
-
-static char root[] = "/tmp/gcrt-cgroup-XXXXXX";
-
-static int delete_one(const char *path, const struct stat *status, int type, struct FTW *where) {
-  (void)status, (void)type, (void)where;
-  return remove(path);
-}
-
-static void setup(void) { ck_assert_ptr_nonnull(mkdtemp(root)); }
-static void teardown(void) { ck_assert_int_eq(nftw(root, delete_one, 8, FTW_DEPTH | FTW_PHYS), 0); }
-
-static void full_path(char *full, size_t size, const char *path) {
-  ck_assert_int_lt(snprintf(full, size, "%s/%s", root, path), (int)size);
-}
-
-static void put_bytes(const char *path, const void *bytes, size_t size) {
-  char full[PATH_MAX];
-  full_path(full, sizeof full, path);
-  for (char *slash = full + strlen(root) + 1; (slash = strchr(slash, '/')); *slash++ = '/') {
-    *slash = '\0';
-    ck_assert(mkdir(full, 0755) == 0 || errno == EEXIST);
-  }
-  int fd = open(full, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  ck_assert_int_ge(fd, 0);
-  ck_assert_int_eq(write(fd, bytes, size), (ssize_t)size);
-  close(fd);
-}
-
-static void put(const char *path, const char *text) { put_bytes(path, text, strlen(text)); }
-
-static void drop(const char *path) {
-  char full[PATH_MAX];
-  full_path(full, sizeof full, path);
-  ck_assert_int_eq(unlink(full), 0);
-}
-
-static void put_groups(const char *text) { put("proc/thread-self/cgroup", text); }
-static void put_mounts(const char *text) { put("proc/thread-self/mountinfo", text); }
-
-static void check(uint64_t found, const char *reason, uint64_t expected, const char *why) {
-  ck_assert_msg(found == expected, "%" PRIu64 " (%s)", found, reason);
-  ck_assert_str_eq(reason, why);
-}
 
 static void limit_is(uint64_t expected) {
   const char *reason = NULL;
@@ -75,56 +18,12 @@ static void no_limit(const char *why) {
   check(found, reason, NONE, why);
 }
 
-static void processors_are(uint64_t expected) {
-  const char *reason = NULL;
-  uint64_t found = gcrt_cgroup_processors(root, &reason);
-  check(found, reason, expected, "");
-}
-
-static void no_quota(const char *why) {
-  const char *reason = NULL;
-  uint64_t found = gcrt_cgroup_processors(root, &reason);
-  check(found, reason, NONE, why);
-}
-
-static const char not_limited[] = "the group has no limit";
-static const char not_mounted[] = "the process's group is not mounted";
-static const char not_readable[] = "the group's files cannot be read";
-static const char not_a_number[] = "the group's limit is not a number";
-static const char too_long[] = "a path is too long";
-
-/* As systemd mounts version 2. */
-static void put_v2(void) {
-  put_groups("0::/user.slice/app.service\n");
-  put_mounts(
-      "22 27 0:21 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n"
-      "28 22 0:25 / /sys/fs/cgroup rw,nosuid,nodev shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n"
-      "29 22 0:26 / /sys/fs/pstore rw shared:10 - pstore pstore rw\n");
-}
-#define V2_SLICE "sys/fs/cgroup/user.slice/"
-#define V2_GROUP "sys/fs/cgroup/user.slice/app.service/"
-
-/* As distributions mounted version 1, with a hierarchy of version 2 beside it that has no controllers. */
-static void put_hybrid(void) {
-  put_groups("12:cpuset:/\n11:cpu,cpuacct:/system.slice/app\n10:memory:/system.slice/app\n"
-             "1:name=systemd:/elsewhere\n0::/system.slice/app\n");
-  put_mounts("31 23 0:27 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755\n"
-             "32 31 0:28 / /sys/fs/cgroup/unified rw shared:10 - cgroup2 cgroup2 rw\n"
-             "33 31 0:29 / /sys/fs/cgroup/systemd rw shared:11 - cgroup cgroup rw,xattr,name=systemd\n"
-             "34 31 0:30 / /sys/fs/cgroup/cpu,cpuacct rw shared:12 - cgroup cgroup rw,cpu,cpuacct\n"
-             "35 31 0:31 / /sys/fs/cgroup/memory rw shared:13 - cgroup cgroup rw,memory\n");
-}
-#define V1_SLICE "sys/fs/cgroup/memory/system.slice/"
-#define V1_GROUP "sys/fs/cgroup/memory/system.slice/app/"
-#define V1_CPU "sys/fs/cgroup/cpu,cpuacct/system.slice/app/"
-#define V1_UNLIMITED "9223372036854771712\n"
-
 START_TEST(version_2) {
   put_v2();
   put(V2_GROUP "memory.max", "536870912\n");
   limit_is(512 * MIB);
   put(V2_GROUP "memory.max", "max\n");
-  no_limit(not_limited);
+  no_limit(NOT_LIMITED);
   put(V2_GROUP "memory.max", "0\n");
   limit_is(0);
 }
@@ -133,13 +32,13 @@ END_TEST
 START_TEST(a_limit_may_change) {
   put_v2();
   put(V2_GROUP "memory.max", "max\n");
-  no_limit(not_limited);
+  no_limit(NOT_LIMITED);
   put(V2_GROUP "memory.max", "1048576\n");
   limit_is(MIB);
   put(V2_GROUP "memory.max", "1099511627776\n");
   limit_is(MIB * MIB);
   drop(V2_GROUP "memory.max");
-  no_limit(not_readable);
+  no_limit(NOT_READABLE);
 }
 END_TEST
 
@@ -199,7 +98,7 @@ START_TEST(version_1_without_a_limit_shows_a_huge_number) {
                                         "4611686018427387904\n"};
   put_hybrid();
   put(V1_GROUP "memory.limit_in_bytes", numbers[_i]);
-  no_limit(not_limited);
+  no_limit(NOT_LIMITED);
 }
 END_TEST
 
@@ -212,7 +111,7 @@ START_TEST(version_1_sums_up_what_cannot_be_seen) {
   put(V1_SLICE "memory.limit_in_bytes", "1048576\n"); /* as in a hierarchy where groups do not limit those below */
   limit_is(128 * MIB);
   put(V1_GROUP "memory.stat", "hierarchical_memory_limit " V1_UNLIMITED);
-  no_limit(not_limited);
+  no_limit(NOT_LIMITED);
   /* Not there, or not in its form: the limits are looked at one by one. */
   static const char *const other[] = {"",
                                       "hierarchical_memory_limit\n",
@@ -316,7 +215,7 @@ START_TEST(groups_are_named_from_the_mounted_one) {
     put("cg/memory.max", "1048576\n");
     put("cg/a/memory.max", "1048576\n");
     put("memory.max", "1048576\n");
-    no_limit(not_mounted);
+    no_limit(NOT_MOUNTED);
     return;
   }
   snprintf(text, sizeof text, "cg/%smemory.max", names[_i].folder);
@@ -331,9 +230,9 @@ START_TEST(names_in_mountinfo_are_escaped) {
   put("mnt/the groups#/d/memory.max", "1048576\n");
   limit_is(MIB);
   put_mounts("40 30 0:30 /a\\04 /mnt/x rw - cgroup2 none rw\n");
-  no_limit(not_mounted);
+  no_limit(NOT_MOUNTED);
   put_mounts("40 30 0:30 /a\\");
-  no_limit(not_mounted);
+  no_limit(NOT_MOUNTED);
 }
 END_TEST
 
@@ -377,7 +276,7 @@ START_TEST(other_controllers_are_not_meant) {
   put_groups("3:cpu,memory,pids:/a\n");
   limit_is(1);
   put_mounts("1 0 0:1 / /cg rw - cgroup none rw,memory_x,name=memory,mem,xmemory\n");
-  no_limit(not_mounted);
+  no_limit(NOT_MOUNTED);
   put_mounts("1 0 0:1 / /cg rw - cgroup none memory\n");
   limit_is(1);
 }
@@ -388,7 +287,7 @@ START_TEST(malformed_numbers_are_passed_over) {
                                     "-2\n", "-1x\n", "ma\n", "maxi\n", "+1\n", "1.5\n",  "1"};
   put_v2();
   put(V2_GROUP "memory.max", bad[_i]);
-  no_limit(not_a_number);
+  no_limit(NOT_A_NUMBER);
   put(V2_SLICE "memory.max", "1048576\n");
   limit_is(MIB);
 }
@@ -400,9 +299,9 @@ START_TEST(bytes_that_are_no_text_are_passed_over) {
   struct test_random random = test_random_stream((uint64_t)_i);
   for (size_t i = 0; i < sizeof noise; i++) noise[i] = (char)test_random_next(&random);
   put_bytes(V2_GROUP "memory.max", noise, sizeof noise);
-  no_limit(not_a_number);
+  no_limit(NOT_A_NUMBER);
   put_bytes("proc/thread-self/mountinfo", noise, sizeof noise);
-  no_limit(not_mounted);
+  no_limit(NOT_MOUNTED);
   put_bytes("proc/thread-self/cgroup", noise, sizeof noise);
   const char *reason = "";
   ck_assert_uint_eq(gcrt_cgroup_memory_limit(root, &reason), NONE);
@@ -419,13 +318,13 @@ START_TEST(what_is_missing_is_told) {
   put_groups("0::/a\n");
   no_limit("/proc/thread-self/mountinfo cannot be read");
   put_mounts("");
-  no_limit(not_mounted);
+  no_limit(NOT_MOUNTED);
   put_mounts("1 0 0:1 / /cg\n1 0\n\n1 0 0:1 / /cg rw - cgroup2\n2 0 0:1 / /cg rw - cgroup2 none");
-  no_limit(not_mounted);
+  no_limit(NOT_MOUNTED);
   put_mounts("1 0 0:1 / /cg rw - cgroup2 none rw\n");
-  no_limit(not_readable);
+  no_limit(NOT_READABLE);
   put("cg/a/memory.max/is a folder", "");
-  no_limit(not_a_number);
+  no_limit(NOT_A_NUMBER);
   put("cg/a/memory.high", "4096\n");
   limit_is(4096);
 }
@@ -447,47 +346,42 @@ START_TEST(long_paths_are_refused) {
   limit_is(MIB);
   snprintf(text, sizeof text, "1 0 0:1 / /%s rw - cgroup2 none rw\n", name);
   put_mounts(text);
-  no_limit(too_long);
+  no_limit(TOO_LONG);
   snprintf(text, sizeof text, "1 0 0:1 /%s /cg rw - cgroup2 none rw\n", name);
   put_mounts(text);
-  no_limit(too_long);
+  no_limit(TOO_LONG);
   snprintf(text, sizeof text, "0::/%s\n", name);
   put_groups(text);
   put_mounts(good);
-  no_limit(too_long);
+  no_limit(TOO_LONG);
+  snprintf(text, sizeof text, "0::/%.4000s/%.3000s\n", name, name);
+  put_groups(text);
+  snprintf(text, sizeof text, "1 0 0:1 /%.4000s /cg rw - cgroup2 none rw\n", name);
+  put("cg/memory.max", "1\n");
+  put_mounts(text);
+  no_limit(TOO_LONG);
   /* Each fits, all together do not. */
   name[2500] = '\0';
   snprintf(text, sizeof text, "0::/%s\n", name);
   put_groups(text);
   snprintf(text, sizeof text, "1 0 0:1 / /%s rw - cgroup2 none rw\n", name);
   put_mounts(text);
-  no_limit(too_long);
+  no_limit(TOO_LONG);
   const char *reason;
   ck_assert_uint_eq(gcrt_cgroup_memory_limit(text, &reason), NONE);
   memset(text, '/', sizeof text - 1);
   ck_assert_uint_eq(gcrt_cgroup_memory_limit(text, &reason), NONE);
-  ck_assert_str_eq(reason, too_long);
+  ck_assert_str_eq(reason, TOO_LONG);
 }
 END_TEST
-
-static int lowest_free_descriptor(void) {
-  int fd = dup(STDERR_FILENO);
-  ck_assert_int_ge(fd, 0);
-  close(fd);
-  return fd;
-}
 
 START_TEST(no_descriptor_stays_open) {
   put_hybrid();
   put(V1_GROUP "memory.stat", "hierarchical_memory_limit 1x\n");
   put(V1_GROUP "memory.limit_in_bytes", "1048576\n");
   put("sys/fs/cgroup/unified/system.slice/app/memory.max", "x\n");
-  put(V1_CPU "cpu.cfs_quota_us", "1000\n");
   int before = lowest_free_descriptor();
   limit_is(MIB);
-  no_quota(not_readable);
-  put("sys/fs/cgroup/unified/system.slice/app/cpu.max", "100 x\n");
-  no_quota(not_a_number);
   ck_assert_int_eq(lowest_free_descriptor(), before);
   /* And without one to spare there is no limit, as without the files. */
   struct rlimit old;
@@ -499,88 +393,12 @@ START_TEST(no_descriptor_stays_open) {
 }
 END_TEST
 
-START_TEST(processors_of_version_2) {
-  static const struct {
-    const char *text;
-    uint64_t processors;
-  } cases[] = {{"100000 100000\n", 1}, {"100001 100000\n", 2},   {"50000 100000\n", 1},
-               {"1000 1000000\n", 1},  {"250000 100000\n", 3},   {"800000 50000\n", 16},
-               {"1 1000000\n", 1},     {"6400000 100000\n", 64}, {"0 100000\n", 1}};
-  put_v2();
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    put(V2_GROUP "cpu.max", cases[i].text);
-    processors_are(cases[i].processors);
-  }
-  put(V2_SLICE "cpu.max", "200000 100000\n");
-  put(V2_GROUP "cpu.max", "max 100000\n");
-  processors_are(2);
-  put(V2_GROUP "cpu.max", "300000 100000\n");
-  processors_are(2);
-  drop(V2_SLICE "cpu.max");
-  processors_are(3);
-  put(V2_GROUP "cpu.max", "max 100000\n");
-  no_quota(not_limited);
-  static const char *const bad[] = {"",       "\n",          "100000\n",     "100000 \n", "x 100000\n",   "100000 0\n",
-                                    "100000", "100000 1x\n", "100000 max\n", "1 2 3\n",   "100000 100000"};
-  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-    put(V2_GROUP "cpu.max", bad[i]);
-    no_quota(not_a_number);
-  }
-}
-END_TEST
-
-START_TEST(processors_of_version_1) {
-  put_hybrid();
-  put(V1_CPU "cpu.cfs_quota_us", "-1\n");
-  put(V1_CPU "cpu.cfs_period_us", "100000\n");
-  no_quota(not_limited);
-  put(V1_CPU "cpu.cfs_quota_us", "150000\n");
-  processors_are(2);
-  put("sys/fs/cgroup/cpu,cpuacct/system.slice/cpu.cfs_quota_us", "100000\n");
-  put("sys/fs/cgroup/cpu,cpuacct/system.slice/cpu.cfs_period_us", "100000\n");
-  processors_are(1);
-  drop("sys/fs/cgroup/cpu,cpuacct/system.slice/cpu.cfs_period_us");
-  processors_are(2);
-  put(V1_CPU "cpu.cfs_quota_us", "-2\n");
-  no_quota(not_a_number);
-  put(V1_CPU "cpu.cfs_quota_us", "100000\n");
-  put(V1_CPU "cpu.cfs_period_us", "0\n");
-  no_quota(not_a_number);
-}
-END_TEST
-
-START_TEST(processors_that_are_counted_on) {
-  const char *reason;
-  unsigned before = gcrt_cpu_count();
-  ck_assert_uint_le(before, gcrt_cgroup_processors("", &reason));
-  put_v2();
-  put(V2_GROUP "cpu.max", "50000 100000\n");
-  gcrt_cpu_count_refresh(root);
-  ck_assert_uint_eq(gcrt_cpu_count(), 1);
-  put(V2_GROUP "cpu.max", "max 100000\n");
-  ck_assert_uint_eq(gcrt_cpu_count(), 1); /* until it is asked again */
-  gcrt_cpu_count_refresh(root);
-  unsigned all = gcrt_cpu_count();
-  ck_assert_uint_ge(all, before);
-  put(V2_GROUP "cpu.max", "819200000 100000\n");
-  errno = ERANGE;
-  gcrt_cpu_count_refresh(root);
-  ck_assert_uint_eq(gcrt_cpu_count(), all);
-  ck_assert_int_eq(errno, ERANGE);
-}
-END_TEST
-
 /* The machine's own: whatever it is, the answer has a form. */
 START_TEST(this_machine_has_an_answer) {
   const char *reason = NULL;
   uint64_t bytes = gcrt_cgroup_memory_limit("", &reason);
   ck_assert_int_eq(bytes == NONE, *reason != '\0');
-  printf("memory limit %" PRIu64 " (%s)\n", bytes, reason);
   ck_assert_uint_gt(bytes, gcrt_page_size());
-  uint64_t processors = gcrt_cgroup_processors("", &reason);
-  ck_assert_int_eq(processors == NONE, *reason != '\0');
-  printf("processors %" PRIu64 " (%s)\n", processors, reason);
-  ck_assert_uint_ge(processors, 1);
 }
 END_TEST
 
@@ -608,11 +426,6 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, what_is_missing_is_told);
   tcase_add_test(tc, long_paths_are_refused);
   tcase_add_test(tc, no_descriptor_stays_open);
-  tc = test_case(suite, "processors", 20);
-  tcase_add_checked_fixture(tc, setup, teardown);
-  tcase_add_test(tc, processors_of_version_2);
-  tcase_add_test(tc, processors_of_version_1);
-  tcase_add_test(tc, processors_that_are_counted_on);
   tcase_add_test(tc, this_machine_has_an_answer);
   return suite;
 }
