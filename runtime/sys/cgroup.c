@@ -90,14 +90,20 @@ static bool open_proc(struct search *search, struct gcrt_reader *reader, const c
 
 static bool is_digit(int c) { return c >= '0' && c <= '9'; }
 
+/* Reads a text and the character behind it, which is returned; 0 if something else is there. */
+static int next_behind(struct gcrt_reader *reader, const char *text) {
+  for (; *text != '\0'; text++)
+    if (gcrt_reader_next(reader) != *text) return 0;
+  return gcrt_reader_next(reader);
+}
+
 /* Reads a number and the character behind it, which is returned; 0 if there is none. "max", -1, and what a
  * number can no longer hold are UINT64_MAX. */
 static int next_number(struct gcrt_reader *reader, uint64_t *number) {
   int c = gcrt_reader_next(reader);
   *number = UINT64_MAX;
-  if (c == 'm')
-    return gcrt_reader_next(reader) == 'a' && gcrt_reader_next(reader) == 'x' ? gcrt_reader_next(reader) : 0;
-  if (c == '-') return gcrt_reader_next(reader) == '1' ? gcrt_reader_next(reader) : 0;
+  if (c == 'm') return next_behind(reader, "ax");
+  if (c == '-') return next_behind(reader, "1");
   if (!is_digit(c)) return 0;
   uint64_t value = 0;
   for (; is_digit(c); c = gcrt_reader_next(reader)) {
