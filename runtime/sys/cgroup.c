@@ -186,7 +186,7 @@ static int next_list(struct gcrt_reader *reader, int end, const char *word, bool
       if (c != ',') return c;
       expected = word;
     } else if (expected) {
-      expected = *expected == c ? expected + 1 : NULL;
+      expected = c != 0 && *expected == c ? expected + 1 : NULL;
     }
   }
 }

@@ -282,6 +282,21 @@ START_TEST(other_controllers_are_not_meant) {
 }
 END_TEST
 
+START_TEST(a_zero_byte_ends_no_name) {
+  static const char groups[] = "3:memory\0:/a\n4:memory\0,cpu:/a\n5:\0:/a\n";
+  put_bytes("proc/thread-self/cgroup", groups, sizeof groups - 1);
+  put_mounts("1 0 0:1 / /cg rw - cgroup none rw,memory\n2 0 0:2 / /cg rw - cgroup2 none rw\n");
+  put("cg/a/memory.limit_in_bytes", "1\n");
+  put("cg/a/memory.max", "1\n");
+  no_limit("the process is in no group that could limit it");
+  static const char mounts[] =
+      "1 0 0:1 / /cg rw - cgroup none rw,memory\0\n2 0 0:2 / /cg rw - cgroup none memory\0,rw\n";
+  put_groups("3:memory:/a\n");
+  put_bytes("proc/thread-self/mountinfo", mounts, sizeof mounts - 1);
+  no_limit(NOT_MOUNTED);
+}
+END_TEST
+
 START_TEST(malformed_numbers_are_passed_over) {
   static const char *const bad[] = {"",     "\n",    " 1\n", "x\n",    "1x\n", "0x10\n", "1 \n",
                                     "-2\n", "-1x\n", "ma\n", "maxi\n", "+1\n", "1.5\n",  "1"};
@@ -421,6 +436,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, any_of_several_mounts_may_show_the_limit);
   tcase_add_test(tc, a_hierarchy_may_be_mounted_at_the_root);
   tcase_add_test(tc, other_controllers_are_not_meant);
+  tcase_add_test(tc, a_zero_byte_ends_no_name);
   tcase_add_loop_test(tc, malformed_numbers_are_passed_over, 0, 14);
   tcase_add_loop_test(tc, bytes_that_are_no_text_are_passed_over, 0, 20);
   tcase_add_test(tc, what_is_missing_is_told);
