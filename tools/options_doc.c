@@ -32,9 +32,24 @@ static void print_size(int64_t bytes) {
   printf("%lld%s%s", (long long)bytes, unit == 0 ? " " : "", units[unit]);
 }
 
+static void print_limit(int64_t limit) {
+  int percent = gcrt_limit_percent(limit);
+  if (limit == GCRT_LIMIT_OFF) {
+    printf("`off`");
+  } else if (percent == GCRT_LIMIT_AUTO_STANDARD) {
+    printf("`auto`");
+  } else if (percent != 0) {
+    printf("`auto:%d`", percent);
+  } else {
+    print_size(limit);
+  }
+}
+
 static void print_value(const struct gcrt_option_row *row, int64_t value) {
   if (row->type == GCRT_OPTION_SIZE) {
     print_size(value);
+  } else if (row->type == GCRT_OPTION_LIMIT) {
+    print_limit(value);
   } else if (row->type == GCRT_OPTION_PERCENT && value < 0) {
     printf("off");
   } else if (row->type == GCRT_OPTION_TRACKER) {
@@ -51,6 +66,12 @@ static void print_accepted(const struct gcrt_option_row *row) {
       printf("%s", i == row->low ? "" : ", ");
       print_value(row, i);
     }
+    return;
+  case GCRT_OPTION_LIMIT:
+    printf("bytes, or a number with KiB, MiB, GiB or TiB; ");
+    print_value(row, GCRT_LIMIT_AUTO(GCRT_LIMIT_AUTO_STANDARD));
+    printf(" or `auto:PERCENT` with 1 to %d; ", gcrt_limit_percent(row->low));
+    print_value(row, GCRT_LIMIT_OFF);
     return;
   case GCRT_OPTION_PERCENT:
     printf("a percentage of ");

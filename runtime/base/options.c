@@ -80,14 +80,14 @@ void gcrt_options_default(struct gcrt_options *options) {
     *field_at(options, option_offset[i]) = gcrt_option_rows[i].standard;
 }
 
-/* Reads decimal digits; a number too big for int64_t gives INT64_MAX. Returns what follows, NULL if no digit stands
- * there. */
+/* Reads decimal digits. Returns what follows, NULL if no digit stands there or the number is too big for int64_t. */
 static const char *parse_digits(const char *text, int64_t *result) {
   if (*text < '0' || *text > '9') return NULL;
   int64_t value = 0;
   for (; *text >= '0' && *text <= '9'; text++) {
     int digit = *text - '0';
-    value = value > (INT64_MAX - digit) / 10 ? INT64_MAX : value * 10 + digit;
+    if (value > (INT64_MAX - digit) / 10) return NULL;
+    value = value * 10 + digit;
   }
   *result = value;
   return text;
@@ -104,10 +104,25 @@ static bool parse_size(const char *text, int64_t *result) {
   if (!rest) return false;
   for (size_t i = 0; i < GCRT_COUNT(units); i++) {
     if (strcmp(rest, units[i].suffix) != 0) continue;
-    *result = number > INT64_MAX >> units[i].shift ? INT64_MAX : number << units[i].shift;
+    if (number > INT64_MAX >> units[i].shift) return false;
+    *result = number << units[i].shift;
     return true;
   }
   return false;
+}
+
+static bool parse_limit(const char *text, int64_t *result) {
+  static const char automatic[] = "auto";
+  const size_t length = sizeof automatic - 1;
+  if (strcmp(text, "off") == 0) {
+    *result = GCRT_LIMIT_OFF;
+    return true;
+  }
+  if (strncmp(text, automatic, length) != 0) return parse_size(text, result);
+  int64_t percent = GCRT_LIMIT_AUTO_STANDARD;
+  if (text[length] != '\0' && (text[length] != ':' || !parse_count(text + length + 1, &percent))) return false;
+  *result = GCRT_LIMIT_AUTO(percent);
+  return percent > 0;
 }
 
 static void format_size(char *buffer, size_t size, int64_t bytes) {
@@ -131,6 +146,11 @@ static void describe(const struct gcrt_option_row *row, char *expected, size_t s
     gcrt_format(expected, size, "bytes from %s to %s, written N, NB, NKiB, NMiB, NGiB or NTiB", low, high);
     break;
   }
+  case GCRT_OPTION_LIMIT:
+    gcrt_format(expected, size,
+                "bytes, written N, NB, NKiB, NMiB, NGiB or NTiB, or auto:PERCENT from 1 to %d, or auto, or off",
+                gcrt_limit_percent(row->low));
+    break;
   case GCRT_OPTION_TRACKER: {
     size_t length = gcrt_format(expected, size, "one of");
     for (size_t i = 0; i < GCRT_TRACKER_CHOICES; i++)
@@ -169,6 +189,9 @@ int gcrt_option_parse(const char *variable, const char *value, int64_t *result, 
     break;
   case GCRT_OPTION_SIZE:
     good = parse_size(value, &number) && number >= row->low && number <= row->high;
+    break;
+  case GCRT_OPTION_LIMIT:
+    good = parse_limit(value, &number) && number >= row->low && number <= row->high;
     break;
   case GCRT_OPTION_TRACKER:
     good = parse_tracker(value, &number);

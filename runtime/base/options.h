@@ -13,6 +13,7 @@ enum gcrt_option_type {
   GCRT_OPTION_PERCENT, /* an integer of 0 or more, or "off" (-1) */
   GCRT_OPTION_COUNT,   /* an integer between low and high */
   GCRT_OPTION_SIZE,    /* bytes between low and high: N, NB, NKiB, NMiB, NGiB, NTiB */
+  GCRT_OPTION_LIMIT,   /* bytes as for SIZE, "off", "auto" or "auto:PERCENT": see GCRT_LIMIT_OFF */
   GCRT_OPTION_TRACKER, /* a name of GCRT_TRACKERS, by its number */
 };
 
@@ -33,6 +34,11 @@ enum gcrt_tracker_choice {
 extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
 
 #define GCRT_SIZE_GIB ((int64_t)1 << 30)
+/* A limit is bytes. The most that there can be stands for none, so a comparison with it needs no special case; a
+ * negative number is a percentage of what the surroundings allow, which whoever uses it finds out. */
+#define GCRT_LIMIT_OFF INT64_MAX
+#define GCRT_LIMIT_AUTO(percent) (-(int64_t)(percent))
+enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
 /* The stop signal's default is counted from the end, as the C library takes the first real-time signals for itself. */
 #define GCRT_DEFAULT_SIGNAL 60
 
@@ -41,6 +47,11 @@ extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
   OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, 1000000,                                                                  \
          "How much the heap may grow over what the last collection found alive, in percent, before the next one; "     \
          "at least 4 MiB times this percentage. `off` collects only when gc_collect is called or memory runs out.")    \
+  OPTION(LIMIT, memlimit, "GCRT_MEMLIMIT", GCRT_LIMIT_OFF, GCRT_LIMIT_AUTO(100), GCRT_LIMIT_OFF,                       \
+         "How much memory the library may take from the system, less what it has given back. It is a soft limit: "     \
+         "collections come more often to keep it, and it is passed where they would take over half of the "            \
+         "processors' time. It also works with GCRT_GOGC=off. `auto:PERCENT` takes a percentage of the memory limit "  \
+         "of the process's cgroup and follows its changes; without one there is no limit. `auto` is `auto:90`.")       \
   OPTION(COUNT, markers, "GCRT_MARKERS", 0, 0, 64,                                                                     \
          "Threads that mark in a collection, the one that started it included. 0 takes one per available processor, "  \
          "at most 8.")                                                                                                 \
@@ -70,6 +81,9 @@ extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
   KEY(clobberfree, "Fill reclaimed objects with 0xdb, so that a use after free is seen early.")                        \
   KEY(checkmark, "Mark a second time, alone, and abort if the first marking missed an object.")                        \
   KEY(verify, "Check every invariant of the heap after each collection.")
+
+/* The percentage of an automatic limit; 0: it is a number of bytes. */
+static inline int gcrt_limit_percent(int64_t limit) { return limit < 0 ? (int)-limit : 0; }
 
 struct gcrt_options {
 #define GCRT_OPTION_FIELD(type, field, variable, standard, low, high, text) int64_t field;

@@ -4,6 +4,8 @@
 #ifndef GCRT_SYS_MAPS_H
 #define GCRT_SYS_MAPS_H
 
+#include "sys/reader.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,17 +16,11 @@ struct gcrt_mapping {
   bool private; /* what is written is seen nowhere else, nor what is written elsewhere here */
 };
 
-struct gcrt_maps {
-  long fd;
-  size_t at, length;
-  char buffer[512];
-};
-
 /* False: cannot be read. */
-bool gcrt_maps_open(struct gcrt_maps *maps);
+bool gcrt_maps_open(struct gcrt_reader *maps);
 /* The next mapping in rising order; false: there is none. */
-bool gcrt_maps_next(struct gcrt_maps *maps, struct gcrt_mapping *mapping);
-void gcrt_maps_close(struct gcrt_maps *maps);
+bool gcrt_maps_next(struct gcrt_reader *maps, struct gcrt_mapping *mapping);
+void gcrt_maps_close(struct gcrt_reader *maps);
 
 /* Whether all that is mapped between two addresses is private; false also if it cannot be told. */
 bool gcrt_maps_private(uintptr_t start, uintptr_t end);

@@ -6,6 +6,7 @@
 #include "sys/proc.h"
 #include "base/bits.h"
 #include "base/report.h"
+#include "sys/cgroup.h"
 #include "sys/lock.h"
 #include "sys/real.h"
 #include "sys/signal.h"
@@ -66,14 +67,25 @@ void gcrt_thread_describe(int tid, char *buffer, size_t size) {
   gcrt_format(buffer, size, "%s, state %c", name + 1, end[2]);
 }
 
+/* Processors whose time the control group allows; 0: it has not been asked yet. */
+static gcrt_word allowed;
+
+void gcrt_cpu_count_refresh(const char *root) {
+  int saved = errno;
+  const char *reason;
+  gcrt_store(&allowed, gcrt_cgroup_processors(root, &reason));
+  errno = saved;
+}
+
 unsigned gcrt_cpu_count(void) {
+  if (gcrt_load(&allowed) == 0) gcrt_cpu_count_refresh("");
   int saved = errno;
   uint64_t set[CPU_SET_WORDS];
   long bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, set);
   errno = saved;
   unsigned count = 0;
   for (long i = 0; i < bytes / (long)sizeof set[0]; i++) count += gcrt_popcount(set[i]);
-  return count ? count : 1;
+  return (unsigned)gcrt_min(count ? count : 1, gcrt_load(&allowed));
 }
 
 long gcrt_thread_preemptions(void) {

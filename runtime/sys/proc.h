@@ -18,8 +18,11 @@ bool gcrt_thread_exists(int tid);
 /* Writes "NAME, state S" of a thread for a message (from /proc/self/task/TID), "unknown" if it cannot be read. */
 void gcrt_thread_describe(int tid, char *buffer, size_t size);
 
-/* Processors this process may run on, at least 1. */
+/* Processors that this process may keep busy, at least 1: those it may run on, or as many as its control group allows
+ * the time of if that is less. The group was asked at the first call, and is again by the second function, which takes
+ * some 15 files; `root` as in cgroup.h. */
 unsigned gcrt_cpu_count(void);
+void gcrt_cpu_count_refresh(const char *root);
 
 /* How often the calling thread has lost its processor to another that wanted it. */
 long gcrt_thread_preemptions(void);

@@ -28,7 +28,7 @@ extern void *__libc_stack_end;
 
 /* The mapping that holds address, and where the one before it ends. */
 static bool find_mapping(uintptr_t address, struct gcrt_mapping *found, uintptr_t *before) {
-  struct gcrt_maps maps;
+  struct gcrt_reader maps;
   if (!gcrt_maps_open(&maps)) return false;
   bool holds = false;
   *before = 0;
@@ -109,7 +109,7 @@ struct gcrt_bounds gcrt_stack_of_context(const void *context) {
 
 /* By the list of mappings, which is not always to be had. */
 static uintptr_t mapped_low_by_maps(uintptr_t low, uintptr_t high) {
-  struct gcrt_maps maps;
+  struct gcrt_reader maps;
   uintptr_t run_start = 0, run_end = 0;
   if (!gcrt_maps_open(&maps)) return high;
   struct gcrt_mapping mapping;

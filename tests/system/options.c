@@ -45,6 +45,8 @@ static const char *const malformed[][2] = {
     {"GCRT_HEAP_RESERVE", "0"},
     {"GCRT_HEAP_RESERVE", "99999999999TiB"},
     {"GCRT_HEAP_RESERVE", "16777216TiB"},
+    {"GCRT_MEMLIMIT", "1MB"},
+    {"GCRT_MEMLIMIT", "auto:101"},
     {"GCRT_STRESS", "abc"},
     {"GCRT_STRESS", "-1"},
     {"GCRT_STRESS", "1x"},

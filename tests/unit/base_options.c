@@ -42,7 +42,7 @@ static void assert_number(const struct gcrt_option_row *row, int64_t number) {
 
 START_TEST(bounds_of_every_row) {
   const struct gcrt_option_row *row = &gcrt_option_rows[_i];
-  if (row->type == GCRT_OPTION_TRACKER) return; /* names, not numbers */
+  if (row->type == GCRT_OPTION_TRACKER || row->type == GCRT_OPTION_LIMIT) return; /* not numbers alone */
   const int64_t numbers[] = {row->low,
                              row->low + 1,
                              row->high,
@@ -91,8 +91,9 @@ START_TEST(malformed_values_of_every_row) {
       "18446744073709551680",
   };
   for (size_t i = 0; i < sizeof values / sizeof *values; i++) assert_refused(row->variable, values[i]);
-  if (row->type != GCRT_OPTION_PERCENT) assert_refused(row->variable, "off");
-  if (row->type != GCRT_OPTION_SIZE) assert_refused(row->variable, "64B");
+  bool limit = row->type == GCRT_OPTION_LIMIT;
+  if (row->type != GCRT_OPTION_PERCENT && !limit) assert_refused(row->variable, "off");
+  if (row->type != GCRT_OPTION_SIZE && !limit) assert_refused(row->variable, "64B");
   if (row->low <= 64 && row->type != GCRT_OPTION_TRACKER)
     assert_value(row->variable, "0000000000000000000000000064", 64);
 }
@@ -128,6 +129,63 @@ START_TEST(sizes_have_binary_suffixes) {
 }
 END_TEST
 
+START_TEST(limits_are_bytes_off_or_automatic) {
+  const char *variable = "GCRT_MEMLIMIT";
+  const int64_t mib = 1 << 20;
+  assert_value(variable, "0", 0);
+  assert_value(variable, "1B", 1);
+  assert_value(variable, "3KiB", 3072);
+  assert_value(variable, "512MiB", 512 * mib);
+  assert_value(variable, "4GiB", 4096 * mib);
+  assert_value(variable, "8388607TiB", INT64_MAX - (1024 * 1024 * mib - 1));
+  assert_value(variable, "9223372036854775806", INT64_MAX - 1);
+  assert_value(variable, "9223372036854775807", GCRT_LIMIT_OFF);
+  assert_value(variable, "off", GCRT_LIMIT_OFF);
+  assert_value(variable, "auto", GCRT_LIMIT_AUTO(90));
+  assert_value(variable, "auto:1", GCRT_LIMIT_AUTO(1));
+  assert_value(variable, "auto:85", GCRT_LIMIT_AUTO(85));
+  assert_value(variable, "auto:100", GCRT_LIMIT_AUTO(100));
+  static const char *const bad[] = {
+      "9223372036854775808", /* 2^63 */
+      "8388608TiB",          /* 2^63 */
+      "16777216TiB",         /* 2^64 */
+      "9007199254740992KiB", /* 2^63 */
+      "auto:",
+      "auto:0",
+      "auto:101",
+      "auto:-1",
+      "auto:+5",
+      "auto: 5",
+      "auto:90%",
+      "auto:1.5",
+      "auto:90:90",
+      "auto:18446744073709551617", /* 2^64 + 1 */
+      "auto90",
+      "auto950",
+      "automatic",
+      "AUTO",
+      "aut",
+      ":90",
+      "90%",
+      "off:90",
+      "none",
+      "1PiB",
+      "1MB",
+      "1.5GiB",
+  };
+  for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_refused(variable, bad[i]);
+}
+END_TEST
+
+START_TEST(a_limit_tells_its_percentage) {
+  ck_assert_int_eq(gcrt_limit_percent(GCRT_LIMIT_OFF), 0);
+  ck_assert_int_eq(gcrt_limit_percent(0), 0);
+  ck_assert_int_eq(gcrt_limit_percent(512 << 20), 0);
+  ck_assert_int_eq(gcrt_limit_percent(GCRT_LIMIT_AUTO(1)), 1);
+  ck_assert_int_eq(gcrt_limit_percent(GCRT_LIMIT_AUTO(100)), 100);
+}
+END_TEST
+
 START_TEST(an_unknown_variable_is_refused) { assert_refused("GCRT_NOTHING", "1"); }
 END_TEST
 
@@ -139,6 +197,11 @@ START_TEST(what_is_accepted_is_said_with_its_bounds) {
     ck_assert_int_eq(gcrt_option_parse(row->variable, "x", &result, expected, sizeof expected), -1);
     if (row->type == GCRT_OPTION_TRACKER) {
       ck_assert_str_eq(expected, "one of auto, none, uffd, explicit, mprotect");
+      continue;
+    }
+    if (row->type == GCRT_OPTION_LIMIT) {
+      ck_assert_str_eq(
+          expected, "bytes, written N, NB, NKiB, NMiB, NGiB or NTiB, or auto:PERCENT from 1 to 100, or auto, or off");
       continue;
     }
     if (row->type == GCRT_OPTION_SIZE) {
@@ -198,9 +261,10 @@ END_TEST
 static int read_and_print(void *arg) {
   (void)arg;
   gcrt_options_read();
-  printf("gogc %" PRId64 " signal %" PRId64 " reserve %" PRId64 " gctrace %" PRId64 " verify %" PRId64 "\n",
+  printf("gogc %" PRId64 " signal %" PRId64 " reserve %" PRId64 " gctrace %" PRId64 " verify %" PRId64
+         " memlimit %" PRId64 "\n",
          gcrt_options.gogc, gcrt_options.signal, gcrt_options.heap_reserve, gcrt_options.debug.gctrace,
-         gcrt_options.debug.verify);
+         gcrt_options.debug.verify, gcrt_options.memlimit);
   return 0;
 }
 
@@ -217,11 +281,15 @@ static struct test_child read_with(const char *const *settings) {
 }
 
 START_TEST(the_environment_is_read) {
-  const char *const settings[] = {"GCRT_GOGC=off", "GCRT_SIGNAL=", "GCRT_HEAP_RESERVE=1GiB",
-                                  "GCRT_DEBUG=gctrace=1,verify=1", NULL};
+  const char *const settings[] = {"GCRT_GOGC=off",
+                                  "GCRT_SIGNAL=",
+                                  "GCRT_HEAP_RESERVE=1GiB",
+                                  "GCRT_MEMLIMIT=auto:75",
+                                  "GCRT_DEBUG=gctrace=1,verify=1",
+                                  NULL};
   struct test_child child = read_with(settings);
   test_assert_exited(&child, 0);
-  ck_assert_str_eq(child.out, "gogc -1 signal 60 reserve 1073741824 gctrace 1 verify 1\n");
+  ck_assert_str_eq(child.out, "gogc -1 signal 60 reserve 1073741824 gctrace 1 verify 1 memlimit -75\n");
   ck_assert_str_eq(child.err, "");
   test_child_free(&child);
 }
@@ -231,7 +299,8 @@ START_TEST(unset_and_empty_mean_the_default) {
   const char *const settings[] = {"GCRT_GOGC=", "GCRT_DEBUG=", NULL};
   struct test_child child = read_with(settings);
   test_assert_exited(&child, 0);
-  ck_assert_str_eq(child.out, "gogc 100 signal 60 reserve 274877906944 gctrace 0 verify 0\n");
+  ck_assert_str_eq(child.out,
+                   "gogc 100 signal 60 reserve 274877906944 gctrace 0 verify 0 memlimit 9223372036854775807\n");
   ck_assert_str_eq(child.err, "");
   test_child_free(&child);
 }
@@ -282,6 +351,8 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, trackers_have_names);
   tcase_add_test(tc, off_is_a_percentage);
   tcase_add_test(tc, sizes_have_binary_suffixes);
+  tcase_add_test(tc, limits_are_bytes_off_or_automatic);
+  tcase_add_test(tc, a_limit_tells_its_percentage);
   tcase_add_test(tc, an_unknown_variable_is_refused);
   tcase_add_test(tc, what_is_accepted_is_said_with_its_bounds);
   tcase_add_test(tc, defaults_are_the_rows);

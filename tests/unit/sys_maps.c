@@ -133,7 +133,7 @@ END_TEST
 START_TEST(nothing_is_private_where_it_cannot_be_told) {
   map_private(0, PAGES);
   ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, 0}), 0);
-  struct gcrt_maps maps;
+  struct gcrt_reader maps;
   TEST_REQUIRE(!gcrt_maps_open(&maps));
   TEST_REQUIRE(!private_pages(0, PAGES));
 }
@@ -141,7 +141,7 @@ END_TEST
 
 /* The mapping that begins with this page. */
 static struct gcrt_mapping mapping_at(size_t page) {
-  struct gcrt_maps maps;
+  struct gcrt_reader maps;
   struct gcrt_mapping mapping;
   TEST_REQUIRE(gcrt_maps_open(&maps));
   uintptr_t before = 0;
@@ -174,7 +174,7 @@ START_TEST(long_list_is_read_to_its_end) {
   char *start = mmap(NULL, MAPPINGS * page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ck_assert_ptr_ne(start, MAP_FAILED);
   for (size_t i = 0; i < MAPPINGS; i += 2) TEST_REQUIRE(mprotect(start + i * page, page, PROT_NONE) == 0);
-  struct gcrt_maps maps;
+  struct gcrt_reader maps;
   struct gcrt_mapping mapping;
   size_t found = 0;
   TEST_REQUIRE(gcrt_maps_open(&maps));
