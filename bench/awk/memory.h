@@ -2,8 +2,8 @@
  *
  * The build includes this before anything else in each of awk's files (-include), so the headers that declare the C
  * library's functions are read before the names change. With malloc nothing changes. The strings of strdup are memory
- * without pointers for both collectors, as in a program that calls gc_strdup or GC_STRDUP; for the rest awk does not say
- * what it will hold. */
+ * without pointers for both collectors, as in a program that calls gc_strdup or GC_STRDUP; for the rest awk does not
+ * say what it will hold. */
 #ifndef BENCH_AWK_MEMORY_H
 #define BENCH_AWK_MEMORY_H
 
