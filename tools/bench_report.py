@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import bench_awk
 import bench_latency
 import bench_plot
 from bench_model import ALLOCATORS, COLLECTORS, Case, Results, Row
@@ -22,6 +23,7 @@ from bench_model import ALLOCATORS, COLLECTORS, Case, Results, Row
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT_SECONDS = 600
 RUNS_FOR_A_VERDICT = 5
+FIGURE = re.compile(r"\w+=")
 IDLE_LOAD = 1.0  # of the last minute; our own build leaves about half of it
 
 # Allocations of one garbage run, all threads together: about half a second to a second each on bdwgc.
@@ -52,6 +54,7 @@ def all_cases(quick, huge):
     mib = 16 if quick else 1024
     for shape in SHAPES:
         yield Case(f"live {shape}, {mib} MiB", "live_heap", (shape, mib), "collect_ns", *ms, tuple(COLLECTORS))
+    yield from bench_awk.all_cases(quick)
     yield from bench_latency.all_cases(quick, huge)
 
 
@@ -65,18 +68,29 @@ def clean_environment(bdwgc_markers):
     return environment
 
 
+def program_path(build_dir, case, allocator):
+    if bench_awk.is_awk(case):
+        return bench_awk.path(build_dir, allocator)
+    return os.path.join(build_dir, "bench", f"{case.program}-{allocator}")
+
+
 def run_program(path, case, allocator, environment):
     """The program's figures. Raises RuntimeError with what went wrong."""
-    command = [path] + [str(arg) for arg in case.args]
+    of_awk = bench_awk.is_awk(case)
+    command = bench_awk.command(path, case) if of_awk else [path] + [str(arg) for arg in case.args]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS,
                               check=False)
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"no end after {TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
-        last = done.stderr.strip().splitlines()[-1:] or ["nothing on standard error"]
+        said = [line for line in done.stderr.splitlines() if line.strip() and not (of_awk and FIGURE.match(line))]
+        last = said[-1:] or ["nothing on standard error"]
         raise RuntimeError(f"exit status {done.returncode}: {last[0]}")
-    figures = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    printed = done.stderr if of_awk else done.stdout
+    figures = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+    if of_awk:
+        figures["checksum"] = bench_awk.checksum(done.stdout)
     if figures.get("allocator") != allocator or not {case.key, "checksum", "wall_ns"} <= figures.keys():
         raise RuntimeError("its output lacks figures")
     return figures
@@ -109,7 +123,7 @@ def run_suite(options, cases):
     environment = clean_environment(options.bdwgc_markers)
     began = time.monotonic()
     for number, case in enumerate(cases, 1):
-        found = {a: os.path.join(options.build_dir, "bench", f"{case.program}-{a}") for a in case.allocators}
+        found = {allocator: program_path(options.build_dir, case, allocator) for allocator in case.allocators}
         paths = {allocator: path for allocator, path in found.items() if os.path.exists(path)}
         run_case(case, paths, options.runs, environment, results)
         medians = [f"{a} {results.median(case.name, a, case.key) / case.per_unit:.4g}" for a in paths
@@ -168,6 +182,7 @@ PANELS = {
     "bdwgc": "gcrt / bdwgc, less is better",
     "mimalloc": "gcrt / mimalloc with explicit frees, less is better",
     "scaling": "Throughput of two threads / one thread, more is better",
+    **bench_awk.PANELS,
 }
 
 
@@ -305,7 +320,7 @@ def write_csv(path, results):
 def write_results(options, results):
     judged = not options.quick and options.runs >= RUNS_FOR_A_VERDICT
     rows = [*bdwgc_rows(results), *mimalloc_rows(results), *scaling_rows(results, len(os.sched_getaffinity(0))),
-            *bench_latency.rows(results)]
+            *bench_awk.rows(results), *bench_latency.rows(results)]
     if not judged:
         for row in rows:
             row.limit = None
@@ -330,7 +345,7 @@ def parse_options():
     parser.add_argument("--runs", type=int, default=None, metavar="N",
                         help="runs of each program; the figures are medians (default 5, quick 1)")
     parser.add_argument("--only", metavar="NAME",
-                        help="only cases whose name contains NAME, as `garbage 32` or `latency`")
+                        help="only cases whose name contains NAME, as `garbage 32`, `awk` or `latency`")
     parser.add_argument("--without", metavar="NAME", help="leaves out the cases whose name contains NAME")
     parser.add_argument("--quick", action="store_true",
                         help="tiny sizes, for the checksums: the times mean nothing and are not judged")
@@ -343,6 +358,7 @@ def parse_options():
                         help="marker threads of bdwgc (default: its own choice)")
     parser.add_argument("--build-dir", default=os.path.join(ROOT, "build", "bench"), metavar="DIR",
                         help="where the programs are built (default build/bench)")
+    # For tools/bench: names the programs that are needed, and runs nothing.
     parser.add_argument("--check-options", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.runs is None:
@@ -370,6 +386,7 @@ def parse_options():
 def main():
     options, cases = parse_options()
     if options.check_options:
+        print("\n".join(sorted({case.program for case in cases})))
         return 0
     options.load = os.getloadavg()[0]
     if options.load > IDLE_LOAD:
