@@ -39,7 +39,8 @@ extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
 /* type, field, variable, default, low, high, text */
 #define GCRT_OPTIONS(OPTION)                                                                                           \
   OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, 1000000,                                                                  \
-         "How much the heap may grow over what the last collection found alive, in percent, before the next one; "     \
+         "How much the heap may grow, in percent of what the last collection found alive and of the stacks and "       \
+         "global variables that it searched, before the next one; "                                                    \
          "at least 4 MiB times this percentage. `off` collects only when gc_collect is called or memory runs out.")    \
   OPTION(COUNT, markers, "GCRT_MARKERS", 0, 0, 64,                                                                     \
          "Threads that mark in a collection, the one that started it included. 0 takes one per available processor, "  \

@@ -118,6 +118,7 @@ static void finish(struct gcrt_cycle_report *report) {
   report->last_pages = gcrt_written_finish(roots, count, report->members);
   gcrt_mark_get_stats(&after);
   report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;
+  report->stop_scanned = after.scanned - before.scanned;
   gcrt_cycle_flip(report, roots, count);
 }
 
@@ -208,7 +209,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->goal = gcrt_pacer_goal();
   struct gcrt_mark_stats before, after;
   gcrt_mark_get_stats(&before);
-  unsigned background = background_members(report->reason);
+  unsigned background = report->background = background_members(report->reason);
   /* It maps and unmaps: not in the stop. */
   gcrt_mark_begin(idle_processors(background));
   gcrt_cycle_phase(GCRT_CYCLE_ARM, report);
@@ -221,6 +222,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   if (!gcrt_visit_roots(report, true)) return false;
   gcrt_cycle_phase(GCRT_CYCLE_MARK, report);
   gcrt_mark_grey_out(background, true);
+  report->heap_grey = gcrt_load(&gcrt_heap.live);
   gcrt_tracked_scan(background);
   gcrt_cycle_phase(GCRT_CYCLE_PRECLEAN, report);
   preclean(report, background);
