@@ -171,7 +171,8 @@ static void preclean(struct gcrt_cycle_report *report, unsigned background) {
  * one asked for the collection. */
 static unsigned background_members(enum gcrt_cycle_reason reason) {
   size_t quarter = gcrt_max(1, (gcrt_mark_members() + 2) / 4);
-  return (unsigned)gcrt_min(gcrt_mark_members(), quarter + (reason != GCRT_CYCLE_GOAL));
+  bool awaited = reason != GCRT_CYCLE_GOAL && reason != GCRT_CYCLE_PERIODIC;
+  return (unsigned)gcrt_min(gcrt_mark_members(), quarter + awaited);
 }
 
 /* Processors that this process has not used since it was asked the last time, less those for `firm` markers. What other
@@ -198,7 +199,9 @@ static bool tracker_ready(void) {
 bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->members = gcrt_cycle_members(gcrt_load(&gcrt_heap.live));
   gcrt_mark_start_helpers(report->members);
-  if (!tracker_ready()) {
+  /* Whoever else comes here has asked. */
+  bool in_one_stop = report->reason == GCRT_CYCLE_PERIODIC && !gcrt_concurrent_suits();
+  if (in_one_stop || !tracker_ready()) {
     gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
     if (!in_stop(gcrt_cycle_mark_stopped, report)) return false;
     gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);

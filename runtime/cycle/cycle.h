@@ -16,6 +16,7 @@ enum gcrt_cycle_reason {
   GCRT_CYCLE_FORCED,    /* gc_collect; nothing happens if another thread began one since */
   GCRT_CYCLE_STRESS,    /* GCRT_STRESS */
   GCRT_CYCLE_EMERGENCY, /* memory ran out */
+  GCRT_CYCLE_PERIODIC,  /* there was none for two minutes; nothing happens if there was */
 };
 
 /* Not for the heap's sake: as num_forced_gc counts. */
@@ -107,6 +108,8 @@ void gcrt_concurrent_init(void);
 /* background.c */
 /* Ends the thread that collects in the background; it comes back when it is wanted. */
 void gcrt_background_quit(void);
+/* After how many ns without a collection there is one; for tests. */
+extern gcrt_word gcrt_background_period;
 void gcrt_background_after_fork(void);
 
 /* pacer.c */
