@@ -67,6 +67,8 @@ extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
 /* key, text: switches of GCRT_DEBUG, each `key=0` or `key=1`, comma-separated */
 #define GCRT_DEBUG_KEYS(KEY)                                                                                           \
   KEY(gctrace, "One line on standard error for every collection, in the form of Go's gctrace.")                        \
+  KEY(gcpacertrace,                                                                                                    \
+      "Two lines on standard error for every collection: how much threads are to help, and what became of it.")        \
   KEY(phasetrace, "One line on standard error whenever a collection enters its next phase.")                           \
   KEY(clobberfree, "Fill reclaimed objects with 0xdb, so that a use after free is seen early.")                        \
   KEY(checkmark, "Mark a second time, alone, and abort if the first marking missed an object.")                        \
