@@ -13,8 +13,9 @@ GC_API int gc_init(void);
 /* A full collection: when it returns, what was unreachable at the call is free. It works with collections off, too. */
 GC_API void gc_collect(void);
 
-/* Sets the goal as GCRT_GOGC does: the heap may grow to live * (1 + percent/100) before it is collected, and never less
- * than 4 MiB * percent/100. A negative percent turns automatic collection off. Returns the old value, -1 for off. */
+/* Sets the goal as GCRT_GOGC does: the heap may grow to live + (live + stacks + global variables) * percent/100 before
+ * it is collected, and never less than 4 MiB * percent/100. A negative percent turns automatic collection off. Returns
+ * the old value, -1 for off. */
 GC_API int gc_set_percent(int percent);
 
 /* Collects, then gives all free memory of the heap back to the operating system before it returns. */

@@ -45,7 +45,8 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
 /* type, field, variable, default, low, high, text */
 #define GCRT_OPTIONS(OPTION)                                                                                           \
   OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, 1000000,                                                                  \
-         "How much the heap may grow over what the last collection found alive, in percent, before the next one; "     \
+         "How much the heap may grow, in percent of what the last collection found alive and of the stacks and "       \
+         "global variables that it searched, before the next one; "                                                    \
          "at least 4 MiB times this percentage. `off` collects only when gc_collect is called or memory runs out.")    \
   OPTION(LIMIT, memlimit, "GCRT_MEMLIMIT", GCRT_LIMIT_OFF, GCRT_LIMIT_AUTO(100), GCRT_LIMIT_OFF,                       \
          "How much memory the library may take from the system, less what it has given back. It is a soft limit: "     \
@@ -77,6 +78,8 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
 /* key, text: switches of GCRT_DEBUG, each `key=0` or `key=1`, comma-separated */
 #define GCRT_DEBUG_KEYS(KEY)                                                                                           \
   KEY(gctrace, "One line on standard error for every collection, in the form of Go's gctrace.")                        \
+  KEY(gcpacertrace,                                                                                                    \
+      "Two lines on standard error for every collection: how much threads are to help, and what became of it.")        \
   KEY(phasetrace, "One line on standard error whenever a collection enters its next phase.")                           \
   KEY(clobberfree, "Fill reclaimed objects with 0xdb, so that a use after free is seen early.")                        \
   KEY(checkmark, "Mark a second time, alone, and abort if the first marking missed an object.")                        \

@@ -1,9 +1,12 @@
 /* The thread on which concurrent collections run. It sleeps until one is asked for; requests that come meanwhile are
- * served by the next one, if they are not served by then.
+ * served by the next one, if they are not served by then. While it sleeps it is the clock as well: two minutes after
+ * the last collection there is another one, of whatever kind suits, so that a program which allocates no more gets back
+ * what it has dropped. An idle program is woken once in that time.
  *
  * Started by the first mutator that wants it, parked, as making a thread may wait for one that loads a library. It
  * blocks every signal and is no mutator. Thread-safe, not async-signal-safe. */
 #include "base/bits.h"
+#include "cycle/controller.h"
 #include "cycle/phases.h"
 #include "sys/clock.h"
 #include "sys/lock.h"
@@ -20,12 +23,27 @@ static struct {
   gcrt_word generation; /* of the thread that serves; another one ends */
 } background;
 
+gcrt_word gcrt_background_period = GCRT_CONTROLLER_PERIOD_NS;
+
+bool gcrt_background_overdue(void) {
+  uint64_t left;
+  return gcrt_pacer_overdue(gcrt_load(&gcrt_background_period), &left);
+}
+
+static void wait_for_requests(void) {
+  uint64_t left;
+  if (gcrt_background_overdue()) gcrt_cycle_run_in_background(GCRT_CYCLE_PERIODIC);
+  /* One that had no memory to begin with is overdue still, and has to wait as long. */
+  (void)gcrt_pacer_overdue(gcrt_load(&gcrt_background_period), &left);
+  gcrt_futex_wait(&background.reasons, 0, (int64_t)left);
+}
+
 static void serve(void *argument) {
   size_t generation = (size_t)argument;
   while (gcrt_load_acquire(&background.generation) == generation) {
     size_t reasons = gcrt_load_acquire(&background.reasons);
     if (reasons == 0) {
-      gcrt_futex_wait(&background.reasons, 0, -1);
+      wait_for_requests();
       continue;
     }
     size_t bit = reasons & -reasons;

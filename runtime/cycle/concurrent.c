@@ -22,6 +22,7 @@
  * snapshot of a forked child would copy every page that is written. */
 #include "base/options.h"
 #include "base/report.h"
+#include "cycle/controller.h"
 #include "cycle/phases.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
@@ -119,6 +120,7 @@ static void finish(struct gcrt_cycle_report *report) {
   report->last_pages = gcrt_written_finish(roots, count, report->members);
   gcrt_mark_get_stats(&after);
   report->stop_cpu_ns = after.cpu_ns - before.cpu_ns;
+  report->stop_scanned = after.scanned - before.scanned;
   gcrt_cycle_flip(report, roots, count);
 }
 
@@ -176,16 +178,15 @@ static void preclean(struct gcrt_cycle_report *report, unsigned background) {
   if (after.scanned - before.scanned > LITTLE) scan_in_rounds(report, background);
 }
 
-/* Markers beside the program: a quarter of the processors. If that is no whole number of them, or much more or less,
- * this thread takes the rest of it, *percent of a processor. One more for the thread that waits, if one asked for the
- * collection. */
+/* Markers beside the program: whole processors, and of another one *percent, which this thread takes; all of one if
+ * there is no such part. One more for the thread that waits, if one asked for the collection. */
 static unsigned background_members(enum gcrt_cycle_reason reason, unsigned *percent) {
-  unsigned quarter = 25 * gcrt_cpu_count();
-  unsigned whole = (quarter + 50) / 100;
-  if (100 * whole > quarter + quarter / 10 * 3) whole--;
-  unsigned rest = quarter > 100 * whole + quarter / 10 * 3 ? quarter - 100 * whole : 0;
-  *percent = rest ? rest : 100;
-  return (unsigned)gcrt_min(gcrt_mark_members(), whole + (rest != 0) + (reason != GCRT_CYCLE_GOAL));
+  unsigned processors = gcrt_cpu_count();
+  struct gcrt_controller_workers workers = gcrt_controller_workers(processors);
+  unsigned part = (unsigned)(workers.fraction * processors * 100 + 0.5);
+  bool awaited = reason != GCRT_CYCLE_GOAL && reason != GCRT_CYCLE_PERIODIC;
+  *percent = part ? part : 100;
+  return (unsigned)gcrt_min(gcrt_mark_members(), workers.dedicated + (part != 0) + awaited);
 }
 
 static bool tracker_ready(void) {
@@ -199,7 +200,9 @@ static bool tracker_ready(void) {
 bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->members = gcrt_cycle_members(gcrt_load(&gcrt_heap.live));
   gcrt_mark_start_helpers(report->members);
-  if (!tracker_ready()) {
+  /* Whoever else comes here has asked. */
+  bool in_one_stop = report->reason == GCRT_CYCLE_PERIODIC && !gcrt_concurrent_suits();
+  if (in_one_stop || !tracker_ready()) {
     gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
     if (!in_stop(gcrt_cycle_mark_stopped, report)) return false;
     gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
@@ -213,6 +216,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   unsigned percent;
   unsigned background = background_members(report->reason, &percent);
   unsigned idle = gcrt_pace_begin(percent);
+  report->background = background;
   /* It maps and unmaps: not in the stop. What other processes want is not known: markers on idle processors go when
    * they are in the way. */
   gcrt_mark_begin(idle - gcrt_min(idle, background));
@@ -226,6 +230,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   if (!gcrt_visit_roots(report, true)) return false;
   gcrt_cycle_phase(GCRT_CYCLE_MARK, report);
   gcrt_mark_grey_out(background, true);
+  report->heap_grey = gcrt_load(&gcrt_heap.live);
   gcrt_tracked_scan(background);
   gcrt_cycle_phase(GCRT_CYCLE_PRECLEAN, report);
   preclean(report, background);

@@ -32,6 +32,9 @@ enum { RUN_BETWEEN_FORCED_NS = 100000 };
 /* How long a thread that outran a concurrent collection waits at a time: it may hold what the collection needs. */
 enum { OUTRUN_WAIT_NS = 1000000 };
 
+/* With so much alive there is a collection every two minutes at least. */
+enum { WATCHED_BYTES = 4 << 20 };
+
 /* How often a thread helps for one window. */
 enum { ASSIST_TURNS = 2 };
 
@@ -104,6 +107,8 @@ static bool wanted(enum gcrt_cycle_reason reason, size_t begun) {
   case GCRT_CYCLE_FORCED:
   case GCRT_CYCLE_STRESS:
     return gcrt_load(&cycle.begun) == begun;
+  case GCRT_CYCLE_PERIODIC:
+    return gcrt_background_overdue();
   case GCRT_CYCLE_EMERGENCY:
     break;
   }
@@ -238,6 +243,11 @@ static bool collect_in_background(const struct request *request) {
   return false;
 }
 
+/* The background thread is the clock. A heap that leaves less behind is not worth a thread. */
+static void watch_the_time(const struct gcrt_cycle_report *report) {
+  if (report->heap_after >= WATCHED_BYTES && gcrt_pacer_percent() >= 0) (void)gcrt_background_start();
+}
+
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
   if (reason == GCRT_CYCLE_GOAL && gcrt_load(&gcrt_heap.marking)) {
@@ -257,6 +267,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
       gcrt_cycle_phase(GCRT_CYCLE_SWEEP, &request.report);
       complete(&request.report);
       gcrt_signal_restore(&request.signals);
+      watch_the_time(&request.report);
     }
     if (!request.busy) return request.collected;
     if (reason == GCRT_CYCLE_GOAL) {

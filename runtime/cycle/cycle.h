@@ -16,6 +16,7 @@ enum gcrt_cycle_reason {
   GCRT_CYCLE_FORCED,    /* gc_collect; nothing happens if another thread began one since */
   GCRT_CYCLE_STRESS,    /* GCRT_STRESS */
   GCRT_CYCLE_EMERGENCY, /* memory ran out */
+  GCRT_CYCLE_PERIODIC,  /* there was none for two minutes; nothing happens if there was */
 };
 
 /* Not for the heap's sake: as num_forced_gc counts. */
@@ -47,27 +48,30 @@ struct gcrt_cycle_report {
   bool concurrent;     /* marked beside the program */
   uint64_t begin, end; /* monotonic: of the first thing done, of the last stop */
   uint64_t end_realtime;
-  uint64_t stopping_ns; /* until all threads had stopped, in all stops */
-  uint64_t pause_ns;    /* in all stops, stopping included */
-  uint64_t visit_ns;    /* that a single thread was kept at most to read its stack, in no stop */
-  uint64_t mark_ns;     /* from begin to the last stop's end */
-  uint64_t sweep_ns;    /* beside the program */
-  uint64_t mark_cpu_ns; /* of all markers */
-  uint64_t scan_cpu_ns; /* of scanning dirty pages, for what marking starts from */
-  uint64_t stop_cpu_ns; /* of both, in the last stop */
-  uint64_t scanned;     /* bytes of objects that were marked and looked into */
-  uint64_t assisted;    /* of these by threads that allocated */
-  uint64_t assist_ns;   /* of their time */
+  uint64_t stopping_ns;  /* until all threads had stopped, in all stops */
+  uint64_t pause_ns;     /* in all stops, stopping included */
+  uint64_t visit_ns;     /* that a single thread was kept at most to read its stack, in no stop */
+  uint64_t mark_ns;      /* from begin to the last stop's end */
+  uint64_t sweep_ns;     /* beside the program */
+  uint64_t mark_cpu_ns;  /* of all markers */
+  uint64_t scan_cpu_ns;  /* of scanning dirty pages, for what marking starts from */
+  uint64_t stop_cpu_ns;  /* of both, in the last stop */
+  uint64_t scanned;      /* bytes of objects that were marked and looked into, and of roots in the last stop */
+  uint64_t stop_scanned; /* of these in the last stop of a concurrent one */
+  uint64_t assisted;     /* of these by threads that allocated */
+  uint64_t assist_ns;    /* of their time */
   uint64_t arm_ns;
   unsigned rounds;     /* of scanning dirty pages beside the program */
   uint64_t pages;      /* that were dirty in them */
   uint64_t last_pages; /* in the last stop */
   uint64_t heap_before;
+  uint64_t heap_grey;  /* when there was nothing more to be found but by looking at written pages */
   uint64_t heap_flip;  /* when marking ended */
   uint64_t heap_after; /* of which the sweep left */
   uint64_t goal, next_goal;
   uint64_t stack_bytes, global_bytes;
-  unsigned members; /* markers of the last stop, at most */
+  unsigned members;    /* markers of the last stop, at most */
+  unsigned background; /* beside the program, but for those on idle processors */
 };
 
 /* Who hears of every collection. May not allocate. What is NULL is not called. */
@@ -104,6 +108,8 @@ void gcrt_concurrent_init(void);
 /* background.c */
 /* Ends the thread that collects in the background; it comes back when it is wanted. */
 void gcrt_background_quit(void);
+/* After how many ns without a collection there is one; for tests. */
+extern gcrt_word gcrt_background_period;
 void gcrt_background_after_fork(void);
 
 /* pacer.c */
@@ -113,8 +119,8 @@ int gcrt_pacer_percent(void);
 /* Where a collection stands, as far as the next one is concerned. */
 enum gcrt_pace { GCRT_PACE_IDLE, GCRT_PACE_MARK, GCRT_PACE_SWEEP };
 void gcrt_pacer_phase(enum gcrt_pace phase);
-/* The same for MARK, of a heap of so many bytes. */
-void gcrt_pacer_mark(uint64_t live);
+/* The same for MARK, of a heap of so many bytes, with so many markers beside the program. */
+void gcrt_pacer_mark(uint64_t live, unsigned workers);
 bool gcrt_pacer_sweeping(void);
 /* The sweep is over. Returns the goal that was set. */
 uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report);
@@ -132,6 +138,20 @@ uint64_t gcrt_pacer_limit(void);
  * with what is allocated meanwhile. */
 bool gcrt_pacer_behind(uint64_t scanned);
 uint64_t gcrt_pacer_live(void);
+/* Whether a collection is due as the last one is longer ago than `period` ns. *left: ns after which to ask again. */
+bool gcrt_pacer_overdue(uint64_t period, uint64_t *left);
+/* How the collection that runs, or the last one, was paced; under the cycle's lock. Of one in a single stop there are
+ * what it scanned, its goal and cons_mark. */
+struct gcrt_pacer_account {
+  double ratio;                   /* as planned: bytes to be scanned for each that is allocated */
+  uint64_t begin, goal;           /* bytes of the heap */
+  uint64_t expected;              /* bytes to be scanned */
+  unsigned workers;               /* markers beside the program */
+  double share, utilisation;      /* of all processors, foretold, and with assists as it came; no idle ones */
+  uint64_t heap, stacks, globals; /* bytes that were scanned */
+  double cons_mark;               /* 0: was never measured */
+};
+const struct gcrt_pacer_account *gcrt_pacer_account(void);
 
 #include "heap/layout.h"
 

@@ -1,56 +1,100 @@
-/* When to collect: the goal of GCRT_GOGC.
+/* When to collect and how much to help: what threads share of the controller (controller.h).
  *
- *   goal = max(live * (1 + percent / 100), 4 MiB * percent / 100)
+ * A collection in one stop starts when the goal is reached, one that marks beside the program at the controller's
+ * trigger. Threads that allocate meanwhile help if marking does not keep pace: of what is to be scanned, as great a
+ * part must have been scanned as is used up of the way from the beginning to the goal. The end of that way is left out,
+ * as far as the last collections needed it for the rounds after marking, which nobody can help with. A program that is
+ * a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as what it frees is
+ * not known; at the limit threads take part in it.
  *
- * where live is what the last collection left, as in Go's pacer. A collection in one stop starts when the goal is
- * reached. One that marks beside the program starts earlier, by the runway: what the program is expected to allocate
- * meanwhile, as far as the last one tells; a quarter of the goal if there was none. Before the first collection live is
- * 0.
- *
- * Marking is to be done when three quarters of the way from its beginning to the goal are used up; the rest is for the
- * rounds after it, which nobody can help with. Of what the last collection scanned (half the heap, if there was none)
- * as great a part, less an eighth, is to be scanned as of that way is used up: threads that allocate help if it is not.
- * A program that is a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as
- * what it frees is not known; at the limit threads take part in it.
- *
- * Thread-safe without a lock: goal and trigger are computed from what they depend on by whoever changed some of it, and
- * once more if it changed meanwhile; of two that race, the later reads what both have written. */
+ * What the controller is to know is kept in words, of which each call makes a controller of its own. Who runs a
+ * collection, under the cycle's lock, writes most of them; the percentage comes from any thread. Goal and trigger are
+ * computed by whoever changed something, and once more if something changed meanwhile; of two that race, the later
+ * reads what both have written. A lock would not do: a thread may be stopped while it holds one, and the last stop
+ * writes here. */
 #include "base/bits.h"
+#include "cycle/controller.h"
 #include "cycle/phases.h"
+#include "sys/clock.h"
+#include "sys/proc.h"
 
-#define MINIMUM_HEAP (UINT64_C(4) << 20) /* bytes, at 100 % */
+#include <string.h>
+
+/* Until it was measured: the program allocates so fast, compared with how fast a processor marks. */
+#define CONS_MARK_GUESS 0.25
+/* The part of the way that the rounds take, until it was measured, and at most. */
+#define ROUNDS_GUESS 0.25
+#define ROUNDS_MOST 0.5
+/* Where there are few processors, marking is expected to get no more than this of them, and it always gets some. */
+#define SHARE_MOST 0.5
+#define SHARE_LEAST 0.02
+/* Marking may be behind by this part of its work before anybody helps: it comes in batches. */
+enum { SLACK = 16 };
 
 static struct {
-  gcrt_word live;
-  gcrt_word goal;
+  /* For the controller. */
   gcrt_word percent; /* (size_t)-1: off */
-  gcrt_word phase;   /* enum gcrt_pace */
+  gcrt_word marked, heap_scan, stacks, globals;
+  gcrt_word triggered;        /* SIZE_MAX: nothing is marked */
+  gcrt_word cons_mark, share; /* the bits of doubles; no share: not known */
+  /* What follows. */
+  gcrt_word goal;
+  gcrt_word phase; /* enum gcrt_pace */
+  gcrt_word early; /* the next collection marks beside the program */
   gcrt_word changes;
-  gcrt_word runway;  /* bytes; 0: the next collection is one stop */
-  gcrt_word mark_ns; /* of the last collection, if all markers share it well */
-  gcrt_word marked;  /* bytes that it found alive */
-  gcrt_word scanned; /* bytes that it looked into */
-  gcrt_word begin;   /* of marking that is under way: bytes of the heap then */
-  gcrt_word way;     /* bytes that may be allocated until it is done */
-} pacer = {.percent = 100, .goal = SIZE_MAX};
+  gcrt_word ended;     /* the time of the last collection */
+  gcrt_word mark_ns;   /* of the last collection, if all markers share it well */
+  gcrt_word collected; /* there was one */
+  /* Of marking beside the program that is under way. */
+  gcrt_word ratio; /* the bits of a double: objects' bytes to be scanned for each that was allocated since it began */
+  gcrt_word slack; /* bytes that may be owed */
+  gcrt_word expected, plan_goal; /* with more scanned, or a larger heap, the plan is void */
+  gcrt_word rounds;              /* the bits of a double: the part of the way that is left for them */
+} pacer = {.percent = 100, .goal = SIZE_MAX, .triggered = SIZE_MAX};
 
-static uint64_t goal_of(uint64_t live, int64_t percent) {
-  if (percent < 0) return UINT64_MAX;
-  unsigned __int128 grown = (unsigned __int128)live * (100 + (uint64_t)percent) / 100;
-  uint64_t minimum = MINIMUM_HEAP * (uint64_t)percent / 100;
-  uint64_t goal = grown > UINT64_MAX ? UINT64_MAX : (uint64_t)grown;
-  return goal > minimum ? goal : minimum;
+/* Under the cycle's lock. */
+static double past[GCRT_CONTROLLER_PAST];
+static struct gcrt_pacer_account account;
+
+static double load_double(const gcrt_word *word) {
+  size_t bits = gcrt_load(word);
+  double value;
+  _Static_assert(sizeof bits == sizeof value, "a word holds a double");
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+static void store_double(gcrt_word *word, double value) {
+  size_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  gcrt_store(word, bits);
+}
+
+/* Zero words are what nobody has measured. */
+static double known(const gcrt_word *word, double guess) {
+  double value = load_double(word);
+  return value > 0 ? value : guess;
+}
+
+static struct gcrt_controller controller(void) {
+  struct gcrt_controller c;
+  gcrt_controller_init(&c);
+  c.percent = (int)gcrt_load(&pacer.percent);
+  c.marked = gcrt_load(&pacer.marked);
+  c.scan = (struct gcrt_scan_work){gcrt_load(&pacer.heap_scan), gcrt_load(&pacer.stacks), gcrt_load(&pacer.globals)};
+  c.triggered = gcrt_load(&pacer.triggered);
+  c.cons_mark = known(&pacer.cons_mark, CONS_MARK_GUESS);
+  c.share = known(&pacer.share, c.share);
+  return c;
 }
 
 static uint64_t limit_of(uint64_t goal) { return goal > UINT64_MAX - goal / 4 ? UINT64_MAX : goal + goal / 4; }
 
-static uint64_t trigger_of(uint64_t goal, uint64_t live, enum gcrt_pace phase) {
-  if (goal == UINT64_MAX) return UINT64_MAX;
-  if (phase == GCRT_PACE_SWEEP) return limit_of(goal);
+static uint64_t trigger_of(const struct gcrt_controller *c, uint64_t goal) {
   /* Every refill asks whether marking has to be helped. */
-  if (phase == GCRT_PACE_MARK) return 0;
-  uint64_t room = goal > live ? goal - live : 0;
-  return goal - gcrt_min(gcrt_load(&pacer.runway), room / 4 * 3);
+  if (gcrt_load(&pacer.phase) == GCRT_PACE_MARK && goal != UINT64_MAX) return 0;
+  if (gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP) return limit_of(goal);
+  return gcrt_load(&pacer.early) ? gcrt_controller_trigger(c, goal) : goal;
 }
 
 /* After a change. */
@@ -58,10 +102,10 @@ static uint64_t publish(void) {
   uint64_t goal;
   size_t changes = gcrt_add_full(&pacer.changes, 1) + 1;
   for (;;) {
-    uint64_t live = gcrt_load(&pacer.live);
-    goal = goal_of(live, (int)gcrt_load(&pacer.percent));
+    struct gcrt_controller c = controller();
+    goal = gcrt_controller_goal(&c, NULL);
     gcrt_store(&pacer.goal, goal);
-    gcrt_store_full(&gcrt_heap.trigger, trigger_of(goal, live, (enum gcrt_pace)gcrt_load(&pacer.phase)));
+    gcrt_store_full(&gcrt_heap.trigger, trigger_of(&c, goal));
     size_t now = gcrt_load(&pacer.changes);
     if (now == changes) return goal;
     changes = now;
@@ -70,27 +114,55 @@ static uint64_t publish(void) {
 
 void gcrt_pacer_phase(enum gcrt_pace phase) {
   gcrt_store(&pacer.phase, phase);
+  if (phase == GCRT_PACE_IDLE) gcrt_store(&pacer.triggered, SIZE_MAX);
   publish();
 }
 
-void gcrt_pacer_mark(uint64_t live) {
-  uint64_t goal = gcrt_load(&pacer.goal);
-  /* A collection that was asked for may begin anywhere. */
-  uint64_t way = gcrt_max(goal - gcrt_min(goal, live), live / 4);
-  gcrt_store(&pacer.begin, live);
-  gcrt_store(&pacer.way, gcrt_max(way / 4 * 3, 1));
+/* Of a heap of so many bytes, what has to be scanned if all of it is alive, and as much of it as in the last one. */
+static uint64_t scannable(const struct gcrt_controller *c, uint64_t live) {
+  if (c->scan.heap >= c->marked) return live;
+  return (uint64_t)((unsigned __int128)live * c->scan.heap / c->marked);
+}
+
+/* How marking, which has scanned so much of objects, is to go on. Racing threads compute about the same. */
+static struct gcrt_controller_plan make_plan(uint64_t live, uint64_t scanned) {
+  struct gcrt_controller c = controller();
+  if (!gcrt_load(&pacer.collected)) c.scan.heap = c.triggered / 2;
+  uint64_t roots = c.scan.stacks + c.scan.globals;
+  const struct gcrt_controller_progress progress = {
+      .live = live, .scanned = scanned + roots, .most = scannable(&c, live) + roots};
+  struct gcrt_controller_plan plan = gcrt_controller_revise(&c, gcrt_controller_goal(&c, NULL), &progress);
+  uint64_t objects = plan.work - gcrt_min(plan.work, roots);
+  double way = (double)(plan.goal - gcrt_min(plan.goal, c.triggered)) * (1 - known(&pacer.rounds, ROUNDS_GUESS));
+  store_double(&pacer.ratio, (double)objects / (way >= 1 ? way : 1));
+  gcrt_store(&pacer.slack, objects / SLACK);
+  gcrt_store(&pacer.expected, objects);
+  gcrt_store(&pacer.plan_goal, plan.goal);
+  return plan;
+}
+
+void gcrt_pacer_mark(uint64_t live, unsigned workers) {
+  gcrt_store(&pacer.triggered, live);
+  if (load_double(&pacer.share) <= 0) {
+    double share = (double)workers / gcrt_cpu_count();
+    store_double(&pacer.share, share < SHARE_MOST ? share : SHARE_MOST);
+  }
+  struct gcrt_controller_plan plan = make_plan(live, 0);
+  account = (struct gcrt_pacer_account){.ratio = load_double(&pacer.ratio),
+                                        .expected = plan.work,
+                                        .begin = live,
+                                        .goal = plan.goal,
+                                        .workers = workers,
+                                        .share = load_double(&pacer.share)};
   gcrt_pacer_phase(GCRT_PACE_MARK);
 }
 
 bool gcrt_pacer_behind(uint64_t scanned) {
-  uint64_t begin = gcrt_load(&pacer.begin);
+  uint64_t begin = gcrt_load(&pacer.triggered);
   uint64_t live = gcrt_load(&gcrt_heap.live);
-  uint64_t used = live - gcrt_min(live, begin);
-  uint64_t all = gcrt_load(&pacer.scanned);
-  if (all == 0) all = begin / 2;
-  /* There is more than the last time: then at least not less than the way is used up. */
-  all = gcrt_max(all, scanned + scanned / 8);
-  return (unsigned __int128)(scanned + all / 8) * gcrt_load(&pacer.way) < (unsigned __int128)all * used;
+  if (scanned > gcrt_load(&pacer.expected) || live > gcrt_load(&pacer.plan_goal)) (void)make_plan(live, scanned);
+  double owed = load_double(&pacer.ratio) * (double)(live - gcrt_min(live, begin));
+  return (double)(scanned + gcrt_load(&pacer.slack)) < owed;
 }
 
 bool gcrt_pacer_sweeping(void) { return gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP; }
@@ -109,39 +181,69 @@ int gcrt_pacer_set_percent(int percent) {
   do old = gcrt_load(&pacer.percent);
   while (!gcrt_cas_full(&pacer.percent, old, wanted));
   publish();
+  if (gcrt_load(&pacer.phase) == GCRT_PACE_MARK) (void)make_plan(gcrt_load(&pacer.triggered), 0);
   return (int)old;
-}
-
-/* What would have been allocated while objects were marked if those who allocate had not helped, and a quarter more:
- * marking would have taken longer, and they would have had more of the time. (As if there were one such thread; with
- * more of them it is too much, and the next collection begins a little early.) */
-static uint64_t runway_after(const struct gcrt_cycle_report *report) {
-  if (!gcrt_concurrent_suits()) return 0;
-  if (!report->concurrent) return goal_of(report->heap_after, (int)gcrt_load(&pacer.percent)) / 4;
-  uint64_t allocated = report->heap_flip - gcrt_min(report->heap_flip, report->heap_before);
-  double alone = gcrt_max(report->scanned - report->assisted, report->scanned / 8 + 1);
-  double free_ns = gcrt_max(report->mark_ns - gcrt_min(report->mark_ns, report->assist_ns), report->mark_ns / 8 + 1);
-  double expected =
-      (double)allocated * ((double)(report->scanned + 1) / alone) * ((double)(report->mark_ns + 1) / free_ns) * 1.25;
-  return expected < 1e18 ? (uint64_t)expected : UINT64_MAX / 2;
 }
 
 uint64_t gcrt_pacer_limit(void) { return limit_of(gcrt_load(&pacer.goal)); }
 
+static double part(uint64_t of, double all) { return all > 0 ? (double)of / all : 0; }
+static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }
+
+/* The mean of what was and what is now, between two bounds. */
+static void smooth(gcrt_word *word, double measured, double least, double most) {
+  double value = (known(word, measured) + measured) / 2;
+  store_double(word, value < least ? least : value > most ? most : value);
+}
+
+/* Processors' shares of the time in which the program ran. Marking gets less than the markers there are if the program
+ * wants all processors, or others do; what it got tells what it will get. What it got beyond them was idle. */
+static void measure(const struct gcrt_cycle_report *report, struct gcrt_controller *c) {
+  unsigned cpus = gcrt_cpu_count();
+  double time = (double)minus(report->mark_ns, report->pause_ns) * cpus;
+  double background =
+      part(minus(report->mark_cpu_ns + report->scan_cpu_ns, report->assist_ns + report->stop_cpu_ns), time);
+  double firm = (double)account.workers / cpus;
+  double idle = background > firm ? background - firm : 0;
+  account.utilisation = background - idle + part(report->assist_ns, time);
+  gcrt_controller_start(c, report->heap_before);
+  memcpy(c->past, past, sizeof past);
+  uint64_t scanned = account.heap + account.stacks + account.globals;
+  if (!gcrt_controller_measure(c, report->heap_flip, scanned, account.utilisation, idle)) return;
+  memcpy(past, c->past, sizeof past);
+  store_double(&pacer.cons_mark, c->cons_mark);
+  smooth(&pacer.share, background - idle, SHARE_LEAST, SHARE_MOST);
+  uint64_t allocated = minus(report->heap_flip, report->heap_before);
+  double rounds = part(minus(report->heap_flip, gcrt_max(report->heap_grey, report->heap_before)), (double)allocated);
+  smooth(&pacer.rounds, rounds, 0.01, ROUNDS_MOST);
+}
+
 uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report) {
+  struct gcrt_controller c = controller();
+  uint64_t roots = report->stack_bytes + report->global_bytes;
+  if (!report->concurrent) account = (struct gcrt_pacer_account){.goal = report->goal};
+  /* The stop scans roots, once more if this was concurrent, and hardly anything else then. */
+  account.heap = minus(report->scanned, report->concurrent ? report->stop_scanned : roots);
+  account.stacks = report->stack_bytes;
+  account.globals = report->global_bytes;
+  if (report->concurrent) measure(report, &c);
+  account.cons_mark = known(&pacer.cons_mark, 0);
   gcrt_store(&pacer.mark_ns, report->mark_cpu_ns / (report->members ? report->members : 1));
+  gcrt_store(&pacer.ended, report->end);
+  gcrt_store(&pacer.collected, 1);
   gcrt_store(&pacer.marked, report->heap_after);
-  gcrt_store(&pacer.scanned, report->scanned);
-  gcrt_store(&pacer.live, report->heap_after);
-  gcrt_store(&pacer.runway, runway_after(report));
+  gcrt_store(&pacer.heap_scan, account.heap);
+  gcrt_store(&pacer.stacks, account.stacks);
+  gcrt_store(&pacer.globals, account.globals);
+  gcrt_store(&pacer.triggered, SIZE_MAX);
+  gcrt_store(&pacer.early, gcrt_concurrent_suits());
   gcrt_store(&pacer.phase, GCRT_PACE_IDLE);
   return publish();
 }
 
 void gcrt_pacer_swept(uint64_t live) {
-  gcrt_store(&pacer.live, live);
-  gcrt_store(&pacer.phase, GCRT_PACE_IDLE);
-  publish();
+  gcrt_store(&pacer.marked, live);
+  gcrt_pacer_phase(GCRT_PACE_IDLE);
 }
 
 /* As long as the last one, or twice as long if the heap has grown past what it would be with half of it alive. A heap
@@ -155,5 +257,14 @@ uint64_t gcrt_pacer_stop_estimate(void) {
   return marked == 0 || half / marked >= 2 ? 2 * ns : ns + ns * (half - marked) / marked;
 }
 
+bool gcrt_pacer_overdue(uint64_t period, uint64_t *left) {
+  struct gcrt_controller c = controller();
+  uint64_t now = gcrt_clock_monotonic(), ended = gcrt_load(&pacer.ended);
+  bool overdue = gcrt_controller_overdue(&c, now, ended, period);
+  *left = ended != 0 && now - ended <= period ? period - (now - ended) + 1 : period;
+  return overdue;
+}
+
+const struct gcrt_pacer_account *gcrt_pacer_account(void) { return &account; }
 uint64_t gcrt_pacer_goal(void) { return gcrt_load(&pacer.goal); }
-uint64_t gcrt_pacer_live(void) { return gcrt_load(&pacer.live); }
+uint64_t gcrt_pacer_live(void) { return gcrt_load(&pacer.marked); }

@@ -42,7 +42,7 @@ static void visit_threads(struct look *look) {
   gcrt_roots_look_at_modules();
   if (look->first) {
     gcrt_store_full(&gcrt_heap.marking, GCRT_MARKING_BEGINS);
-    gcrt_pacer_mark(gcrt_load(&gcrt_heap.live));
+    gcrt_pacer_mark(gcrt_load(&gcrt_heap.live), look->report->background);
   }
   uint64_t longest = gcrt_world_visit(note_thread, NULL);
   gcrt_store_full(&gcrt_heap.marking, GCRT_MARKING);

@@ -67,11 +67,14 @@ static void count_cycle(const struct gcrt_cycle_report *report) {
 }
 
 static void tell_cycle(const struct gcrt_cycle_report *report) {
-  gcrt_gctrace_line(report, cpu_fraction(), report->begin - observed.start);
+  if (gcrt_options.debug.gctrace) gcrt_gctrace_line(report, cpu_fraction(), report->begin - observed.start);
+  if (gcrt_options.debug.gcpacertrace) gcrt_pacertrace_end(report, gcrt_pacer_account());
 }
 
 static void tell_phase(enum gcrt_cycle_phase phase, uint64_t number) {
-  gcrt_phasetrace_line(phase, number, gcrt_clock_monotonic() - observed.start);
+  if (gcrt_options.debug.phasetrace) gcrt_phasetrace_line(phase, number, gcrt_clock_monotonic() - observed.start);
+  /* What is to be scanned is planned in the phase before. */
+  if (gcrt_options.debug.gcpacertrace && phase == GCRT_CYCLE_MARK) gcrt_pacertrace_begin(number, gcrt_pacer_account());
 }
 
 void gcrt_observe_init(void) {
@@ -79,8 +82,8 @@ void gcrt_observe_init(void) {
   observed.cpus = gcrt_cpu_count();
   gcrt_cycle_listener = (struct gcrt_cycle_listener){
       .count = count_cycle,
-      .tell = gcrt_options.debug.gctrace ? tell_cycle : NULL,
-      .phase = gcrt_options.debug.phasetrace ? tell_phase : NULL,
+      .tell = gcrt_options.debug.gctrace || gcrt_options.debug.gcpacertrace ? tell_cycle : NULL,
+      .phase = gcrt_options.debug.phasetrace || gcrt_options.debug.gcpacertrace ? tell_phase : NULL,
   };
 }
 

@@ -14,6 +14,10 @@ void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fracti
 /* phasetrace.c: writes the line of a phase. */
 void gcrt_phasetrace_line(enum gcrt_cycle_phase phase, uint64_t number, uint64_t since_start_ns);
 
+/* pacertrace.c: writes the lines of one that begins to mark beside the program, and of any that has ended. */
+void gcrt_pacertrace_begin(uint64_t number, const struct gcrt_pacer_account *account);
+void gcrt_pacertrace_end(const struct gcrt_cycle_report *report, const struct gcrt_pacer_account *account);
+
 /* metrics.c */
 /* In a forked child, whose only thread is the caller. */
 void gcrt_metrics_after_fork(void);

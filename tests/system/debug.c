@@ -156,6 +156,58 @@ START_TEST(trace_has_one_line_a_collection) {
 }
 END_TEST
 
+#define PLAN " assist ratio=[0-9]+\\.[0-9]{3} \\(scan [0-9]+ MB in [0-9]+->[0-9]+ MB\\) workers=[1-9] share=[0-9]+%$"
+#define RESULT                                                                                                         \
+  " B work( \\([0-9]+ B exp\\.\\))? in ([0-9]+) B -> ([0-9]+) B \\(∆goal ([+-][0-9]+), cons/mark "                   \
+  "[0-9]+\\.[0-9]{3}\\)$"
+
+/* The first line of a collection, or NULL; the second. */
+static const struct {
+  const char *tracker, *plan, *result;
+} pacer_traces[] = {
+    {"none", NULL, "^pacer: gc ([0-9]+) one stop for [0-9]+\\+[0-9]+\\+[0-9]+" RESULT},
+    {"uffd", "^pacer: gc ([0-9]+)" PLAN,
+     "^pacer: gc ([0-9]+) [0-9]+% CPU \\([0-9]+ exp\\.\\) for [0-9]+\\+[0-9]+\\+[0-9]+" RESULT},
+};
+
+static void match_line(const char *pattern, const char *line, regmatch_t *match) {
+  regex_t regex;
+  ck_assert_int_eq(regcomp(&regex, pattern, REG_EXTENDED), 0);
+  ck_assert_msg(line && regexec(&regex, line, 12, match, 0) == 0, "not a line of the pacer: %s", line ? line : "none");
+  regfree(&regex);
+}
+
+START_TEST(pacer_trace_has_a_plan_and_a_result) {
+  struct test_child child = run_with(pacer_traces[_i].tracker, "work", "13", "gcpacertrace=1", "");
+  if (system_uffd_refused(&child)) TEST_SKIP("%s", child.err);
+  test_assert_exited(&child, 0);
+  unsigned cycles = 0, seen = 0, growing = 0;
+  ck_assert_int_eq(sscanf(child.out, "cycles %u", &cycles), 1);
+  ck_assert_uint_ge(cycles, 2);
+  char *rest = child.err;
+  for (char *line; (line = strsep(&rest, "\n")) != NULL && *line != 0;) {
+    regmatch_t match[12];
+    seen++;
+    if (pacer_traces[_i].plan) {
+      match_line(pacer_traces[_i].plan, line, match);
+      ck_assert_uint_eq(number_of(line, &match[1]), seen);
+      line = strsep(&rest, "\n");
+    }
+    match_line(pacer_traces[_i].result, line, match);
+    ck_assert_uint_eq(number_of(line, &match[1]), seen);
+    unsigned long begin = number_of(line, &match[3]), end = number_of(line, &match[4]);
+    /* Nothing is allocated in a stop. */
+    ck_assert_msg(pacer_traces[_i].plan || begin == end, "%s", line);
+    growing += begin < end;
+    /* The goal that it says: 4 MiB at least. */
+    ck_assert_msg((long)end - strtol(line + match[5].rm_so, NULL, 10) >= 4 << 20, "%s", line);
+  }
+  ck_assert_uint_eq(seen, cycles);
+  ck_assert_uint_eq(growing > 0, pacer_traces[_i].plan != NULL);
+  test_child_free(&child);
+}
+END_TEST
+
 static const struct {
   const char *tracker, *phases[8];
 } phase_orders[] = {
@@ -237,6 +289,7 @@ static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *tc = test_case(suite, "debug", 60);
   tcase_add_loop_test(tc, trace_has_one_line_a_collection, 0, (int)(sizeof traces / sizeof *traces));
+  tcase_add_loop_test(tc, pacer_trace_has_a_plan_and_a_result, 0, (int)(sizeof pacer_traces / sizeof *pacer_traces));
   tcase_add_loop_test(tc, phases_come_in_their_order, 0, (int)(sizeof phase_orders / sizeof *phase_orders));
   tcase_add_test(tc, clobberfree_fills_what_is_freed);
   tcase_add_loop_test(tc, a_program_works_in_every_mode, 0, (int)(sizeof modes / sizeof *modes));
