@@ -12,6 +12,7 @@
 
 #include "base/report.h"
 #include "cycle/phases.h"
+#include "cycle/scavenger.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
@@ -125,9 +126,10 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   gcrt_store(&cycle.scanned_before, stats.scanned);
 }
 
-/* The rest of a collection, beside the program. Gives the cycle's lock up. */
+/* The rest of a collection, beside the program. Gives the cycle's lock up, behind which the scavenger may be started. */
 static void complete(struct gcrt_cycle_report *report) {
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
+  gcrt_scavenger_cycle_end(report);
   gcrt_mark_end();
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
@@ -139,6 +141,7 @@ static void complete(struct gcrt_cycle_report *report) {
   gcrt_store_release(&cycle.ended, report->number);
   gcrt_unlock(&cycle.lock);
   gcrt_futex_wake(&cycle.ended, INT32_MAX);
+  gcrt_scavenger_wake();
 }
 
 /* Under the loader's lock. Keeps the cycle's if it collected, and then every signal blocked until the sweep is done: a
@@ -306,6 +309,7 @@ void gcrt_cycle_fork_child(void) {
   gcrt_pacer_after_fork();
   gcrt_concurrent_after_fork();
   gcrt_background_after_fork();
+  gcrt_scavenger_after_fork();
   gcrt_store(&cycle.loader_calls, 0);
   gcrt_store(&cycle.loader_held, 0);
   gcrt_store(&cycle.inside, 0);

@@ -14,6 +14,9 @@ void gcrt_gctrace_line(const struct gcrt_cycle_report *report, double cpu_fracti
 /* phasetrace.c: writes the line of a phase. */
 void gcrt_phasetrace_line(enum gcrt_cycle_phase phase, uint64_t number, uint64_t since_start_ns);
 
+/* scavtrace.c: writes the line of what was given back. */
+void gcrt_scavtrace_line(const struct gcrt_release_report *report, uint64_t since_start_ns);
+
 /* metrics.c */
 /* In a forked child, whose only thread is the caller. */
 void gcrt_metrics_after_fork(void);

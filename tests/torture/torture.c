@@ -56,6 +56,8 @@ struct runtime_metrics *torture_read_metrics(struct runtime_metrics *m) {
   uint64_t sum = m->heap_sys + m->mspan_sys + m->mcache_sys + m->buckhash_sys + m->gc_sys + m->other_sys;
   TEST_REQUIRE(m->sys == sum, "%llu != %llu", SHOW(m->sys), SHOW(sum));
   TEST_REQUIRE(m->heap_released <= m->heap_idle, "%llu > %llu", SHOW(m->heap_released), SHOW(m->heap_idle));
+  TEST_REQUIRE(m->heap_released == m->heap_sys + m->released_total - m->reacquired_total, "%llu != %llu + %llu - %llu",
+               SHOW(m->heap_released), SHOW(m->heap_sys), SHOW(m->released_total), SHOW(m->reacquired_total));
   TEST_REQUIRE(m->heap_alloc <= m->heap_inuse, "%llu > %llu", SHOW(m->heap_alloc), SHOW(m->heap_inuse));
   TEST_REQUIRE(m->heap_alloc <= m->total_alloc, "%llu > %llu", SHOW(m->heap_alloc), SHOW(m->total_alloc));
   TEST_REQUIRE(m->mspan_inuse <= m->mspan_sys && m->mcache_inuse <= m->mcache_sys);
