@@ -1,7 +1,7 @@
 /* The thread that gives free memory back, and the ways to have it done at once.
  *
  * After each cycle there is a goal for what the heap keeps (release_pace.h). While it has more the thread works for a
- * millisecond and sleeps for ninety-nine, until the goal is met, nothing is free or the system refuses; then it sleeps
+ * millisecond and sleeps for fifty to a hundred, until the goal is met, nothing is free or the system refuses; then it sleeps
  * without a time-out until a cycle or a new limit wakes it. So a program that goes idle gets smaller by itself, and an
  * idle one that is small has no wake-ups.
  *
@@ -104,7 +104,7 @@ static void rest(struct gcrt_release_pace *pace, size_t generation) {
 
 static void serve(void *argument) {
   size_t generation = (size_t)argument;
-  struct gcrt_release_pace pace = {0};
+  struct gcrt_release_pace pace = gcrt_release_pace_begin(gcrt_cpu_count());
   uint64_t cpu = gcrt_clock_thread_cpu(), told = gcrt_clock_monotonic();
   while (serves(generation)) {
     size_t wakes = gcrt_load_acquire(&scavenger.wakes);
@@ -144,7 +144,8 @@ void gcrt_scavenger_wake(void) {
 }
 
 void gcrt_scavenger_cycle_end(const struct gcrt_cycle_report *report) {
-  gcrt_store(&scavenger.goal, gcrt_release_goal(report->heap_inuse, report->next_goal, report->goal));
+  uint64_t heap = gcrt_min(report->goal, report->heap_flip);
+  gcrt_store(&scavenger.goal, gcrt_release_goal(report->heap_inuse, heap, report->next_goal));
 }
 
 void gcrt_scavenger_set_limit(uint64_t limit) {

@@ -13,6 +13,9 @@
  * A huge page goes back whole: a cut through a free one is moved down to its beginning. One with 31 of its 32 chunks in
  * use is not split for the last (gently): Go's bound, 96.9 %. Where the heap has small pages chunks are the unit.
  *
+ * With a long run go the allocation bits and mark bytes of its chunks: 2.5 % of what was in use, or more, would
+ * otherwise be left of a heap that was large once.
+ *
  * Any thread of the library's, a mutator inside a critical section; not async-signal-safe. Giving back from within
  * gcrt_pages_give was not chosen: the next moment may need the memory, and the system call is 500 times dearer. */
 #include "base/bits.h"
@@ -25,6 +28,8 @@ enum {
   PIECE = 64, /* chunks of one system call: 4 MiB, 0.15 ms */
   BLOCK = GCRT_HUGE_PAGE / GCRT_CHUNK,
   DENSE = BLOCK - 1, /* chunks in use */
+  /* Chunks whose entries in the tables are worth system calls of their own: 1.5 to 5.5 KiB each. */
+  TABLES_FROM = 16,
 };
 
 struct run {
@@ -91,6 +96,31 @@ static bool give_back(const struct run *run, enum gcrt_release how) {
   return gcrt_memory_try_release(start, size, how == GCRT_RELEASE_ALL);
 }
 
+/* Whole pages of a table that belong to the run alone. Those of free chunks hold zeros, and nobody writes to them. */
+static bool release_entries(void *table, size_t each, const struct run *run) {
+  uintptr_t low = gcrt_align_up((uintptr_t)table + run->first * each, gcrt_page_size());
+  uintptr_t high = gcrt_align_down((uintptr_t)table + run->end * each, gcrt_page_size());
+  return low < high && gcrt_memory_try_release((void *)low, high - low, false);
+}
+
+/* Those of small cells were touched by few chunks, and are counted. A page has the mark bytes of one chunk or more. */
+static void release_fine_marks(const struct run *run) {
+  size_t page = gcrt_page_size(), touched = 0;
+  size_t first = gcrt_align_up(run->first << GCRT_MARKS_SHIFT_FINE, page) / page;
+  size_t end = (run->end << GCRT_MARKS_SHIFT_FINE) / page;
+  for (size_t i = first; i < end; i++) touched += gcrt_load(&gcrt_heap.fine_map[i / 64]) >> (i % 64) & 1;
+  if (touched == 0 || !release_entries((void *)gcrt_heap.marks[1], (size_t)1 << GCRT_MARKS_SHIFT_FINE, run)) return;
+  for (size_t i = first; i < end; i++) gcrt_clear_bits(&gcrt_heap.fine_map[i / 64], (size_t)1 << (i % 64));
+  gcrt_sub(&gcrt_heap.fine_pages, touched);
+}
+
+static void release_tables(const struct run *run) {
+  if (run->end - run->first < TABLES_FROM) return;
+  (void)release_entries((void *)gcrt_heap.allocs, GCRT_WORDS * sizeof(gcrt_word), run);
+  (void)release_entries((void *)gcrt_heap.marks[0], (size_t)1 << GCRT_MARKS_SHIFT, run);
+  release_fine_marks(run);
+}
+
 /* Back into circulation. */
 static void put_back(const struct run *run, bool released) {
   size_t n = run->end - run->first;
@@ -115,6 +145,7 @@ size_t gcrt_release_some(size_t bytes, enum gcrt_release how) {
   bool found = take_off(chunks, how, &run);
   gcrt_unlock(&gcrt_heap.pages_lock);
   bool released = found && give_back(&run, how);
+  if (released) release_tables(&run);
   if (found) {
     gcrt_lock(&gcrt_heap.pages_lock);
     put_back(&run, released);
