@@ -126,7 +126,8 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   gcrt_store(&cycle.scanned_before, stats.scanned);
 }
 
-/* The rest of a collection, beside the program. Gives the cycle's lock up, behind which the scavenger may be started. */
+/* The rest of a collection, beside the program. Gives the cycle's lock up; then the scavenger may have to be
+ * woken. */
 static void complete(struct gcrt_cycle_report *report) {
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report);
   gcrt_scavenger_cycle_end(report);
@@ -141,7 +142,6 @@ static void complete(struct gcrt_cycle_report *report) {
   gcrt_store_release(&cycle.ended, report->number);
   gcrt_unlock(&cycle.lock);
   gcrt_futex_wake(&cycle.ended, INT32_MAX);
-  gcrt_scavenger_wake();
 }
 
 /* Under the loader's lock. Keeps the cycle's if it collected, and then every signal blocked until the sweep is done: a
@@ -172,6 +172,7 @@ void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
     begin(&report, reason);
     if (gcrt_concurrent_mark(&report)) {
       complete(&report);
+      gcrt_scavenger_wake();
       return;
     }
     gcrt_cycle_phase(GCRT_CYCLE_IDLE, &report);
@@ -256,6 +257,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
       gcrt_cycle_phase(GCRT_CYCLE_SWEEP, &request.report);
       complete(&request.report);
       gcrt_signal_restore(&request.signals);
+      gcrt_scavenger_wake();
     }
     if (!request.busy) return request.collected;
     if (reason == GCRT_CYCLE_GOAL) {

@@ -17,6 +17,7 @@
 #include "mark/mark.h"
 #include "sys/clock.h"
 #include "sys/proc.h"
+#include "sys/signal.h"
 #include "world/park.h"
 
 enum { TELL_NS = 1000000000 };
@@ -122,16 +123,38 @@ static void serve(void *argument) {
   }
 }
 
+/* Only a thread of the library's has to look. */
+static bool has_mutators(void) {
+  if (gcrt_self) return true;
+  gcrt_lock(&gcrt_world.lock);
+  bool has = gcrt_world.count > 0;
+  gcrt_unlock(&gcrt_world.lock);
+  return has;
+}
+
+/* The program's last thread may end in this moment, while a cycle comes to its end: then the new thread must not keep
+ * the process. The count of threads falls before the generation changes, so one of both is seen. */
+static bool start_one(void) {
+  size_t generation = gcrt_load_acquire(&scavenger.generation);
+  if (!has_mutators()) return false;
+  GCRT_PARK_SCOPE(park);
+  if (!gcrt_thread_start(serve, (void *)generation, "gcrt-scavenger")) return false;
+  gcrt_store_full(&scavenger.started, 1);
+  if (!serves(generation)) gcrt_store(&scavenger.started, 0);
+  return true;
+}
+
+/* A handler that leaves by a jump must not take the lock with it. */
 static bool start(void) {
   if (gcrt_load_acquire(&scavenger.started)) return true;
-  if (!gcrt_lock_try(&scavenger.starting)) return true;
-  bool started = gcrt_load(&scavenger.started) != 0;
-  if (!started) {
-    GCRT_PARK_SCOPE(park);
-    started = gcrt_thread_start(serve, (void *)gcrt_load(&scavenger.generation), "gcrt-scavenger");
-    gcrt_store_release(&scavenger.started, started);
+  sigset_t signals;
+  gcrt_signal_block_all(&signals);
+  bool started = true;
+  if (gcrt_lock_try(&scavenger.starting)) {
+    started = gcrt_load(&scavenger.started) != 0 || start_one();
+    gcrt_unlock(&scavenger.starting);
   }
-  gcrt_unlock(&scavenger.starting);
+  gcrt_signal_restore(&signals);
   return started;
 }
 
