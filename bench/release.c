@@ -1,10 +1,10 @@
 /* release FULL_MIB LEFT_MIB: what becomes of memory that a program no longer needs.
  *
- * Builds sessions of 1 MiB, FULL_MIB of them: lists of nodes of 64 bytes to 4 KiB. Then all but LEFT_MIB sessions, chosen
- * at random, are dropped, and the program sleeps for six seconds: collectors get one collection, after which nothing
- * runs but the allocator's own threads. Prints the resident memory every quarter of a second, and what processor time
- * the process used from the drop to five seconds after it and within the six seconds. The sessions that are left are
- * read at the end. */
+ * Builds sessions of 1 MiB, FULL_MIB of them: lists of nodes of 64 bytes to 4 KiB. Then all but LEFT_MIB sessions,
+ * chosen at random, are dropped, and the program sleeps for six seconds: collectors get one collection, after which
+ * nothing runs but the allocator's own threads. Prints the resident memory every quarter of a second, and what
+ * processor time the process used from the drop to five seconds after it and within the six seconds. The sessions that
+ * are left are read at the end. */
 #include "allocator.h"
 #include "report.h"
 

@@ -2,7 +2,8 @@
  *
  * Reading stops nobody and may be done at any time from any thread (not from a signal handler). All fields are of one
  * moment and balance: heap_sys == heap_inuse + heap_idle, mallocs - frees == heap_objects, sys is the sum of the other
- * ..._sys fields, and heap_released == heap_sys + released_total - reacquired_total: new memory begins as released. The meaning of each that has a name of Go's runtime.MemStats is the same. */
+ * ..._sys fields, and heap_released == heap_sys + released_total - reacquired_total: new memory begins as released. The
+ * meaning of each that has a name of Go's runtime.MemStats is the same. */
 #ifndef GCRT_RUNTIME_METRICS_H
 #define GCRT_RUNTIME_METRICS_H
 

@@ -67,7 +67,8 @@ extern const char *const gcrt_tracker_names[GCRT_TRACKER_CHOICES];
 #define GCRT_DEBUG_KEYS(KEY)                                                                                           \
   KEY(gctrace, "One line on standard error for every collection, in the form of Go's gctrace.")                        \
   KEY(phasetrace, "One line on standard error whenever a collection enters its next phase.")                           \
-  KEY(scavtrace, "One line on standard error, once a second at most, while memory is given back, in the form of Go's.")     \
+  KEY(scavtrace,                                                                                                       \
+      "One line on standard error, once a second at most, while memory is given back, in the form of Go's.")           \
   KEY(madvfree,                                                                                                        \
       "Give memory back by MADV_FREE: the system takes it when it needs some. Resident memory does not fall until "    \
       "then.")                                                                                                         \

@@ -1,14 +1,14 @@
 /* The thread that gives free memory back, and the ways to have it done at once.
  *
  * After each cycle there is a goal for what the heap keeps (release_pace.h). While it has more the thread works for a
- * millisecond and sleeps for fifty to a hundred, until the goal is met, nothing is free or the system refuses; then it sleeps
- * without a time-out until a cycle or a new limit wakes it. So a program that goes idle gets smaller by itself, and an
- * idle one that is small has no wake-ups.
+ * millisecond and sleeps for fifty to a hundred, until the goal is met, nothing is free or the system refuses; then it
+ * sleeps without a time-out until a cycle or a new limit wakes it. So a program that goes idle gets smaller by itself,
+ * and an idle one that is small has no wake-ups.
  *
  * `wakes` is the futex it sleeps on: whoever changes a goal counts it up. A wake-up in the pause between two batches
  * does not cut it short. The thread blocks every signal, is no mutator and goes on in a stop; it takes release_lock and
- * pages_lock alone, so nothing waits for it longer than one system call. Started by whoever completed a cycle, after the
- * cycle's lock was given up, as starting a thread may wait for the loader. Thread-safe, not async-signal-safe. */
+ * pages_lock alone, so nothing waits for it longer than one system call. Started by whoever completed a cycle, after
+ * the cycle's lock was given up, as starting a thread may wait for the loader. Thread-safe, not async-signal-safe. */
 #include "cycle/scavenger.h"
 
 #include "cycle/release_pace.h"

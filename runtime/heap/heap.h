@@ -24,8 +24,8 @@ enum gcrt_release {
   GCRT_RELEASE_GENTLY, /* huge pages that are in use stay whole, and locked memory stays */
   GCRT_RELEASE_ALL,
 };
-/* One system call: so many bytes at most (whole chunks), or the rest of a huge page. Returns bytes released; 0: there is
- * nothing more, or it was refused (gcrt_heap.refused). */
+/* One system call: so many bytes at most (whole chunks), or the rest of a huge page. Returns bytes released; 0: there
+ * is nothing more, or it was refused (gcrt_heap.refused). */
 size_t gcrt_release_some(size_t bytes, enum gcrt_release how);
 /* At least so many bytes, if there are so many now. */
 size_t gcrt_release(size_t bytes, enum gcrt_release how);

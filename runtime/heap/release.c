@@ -1,7 +1,7 @@
 /* Free chunks go back to the operating system.
  *
- * Highest addresses first: allocation fills the lowest first (pages.c), so what lies at the top is needed last. A run is
- * taken out of circulation (set in busy_map), given back without pages_lock, as the system call takes up to a
+ * Highest addresses first: allocation fills the lowest first (pages.c), so what lies at the top is needed last. A run
+ * is taken out of circulation (set in busy_map), given back without pages_lock, as the system call takes up to a
  * millisecond, and then free and clean. Until then it counts as dirty, so usage balances at any moment, and an
  * allocation that finds nothing else waits for it (gcrt_pages_take). One run at a time, under gcrt_heap.release_lock:
  * fork and the verifier take that lock and find none in flight.
