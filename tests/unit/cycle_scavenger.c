@@ -1,10 +1,11 @@
 /* Memory that goes back while objects are marked beside the program: under each tracker, with every check of the heap.
  *
  * Threads make lists and large objects, check and drop them, so that chunks are freed, given back and taken again at
- * any moment of a collection; one thread collects, another gives back all that is free, always. */
+ * any moment of a collection; one thread collects, two others give back all that is free, always. */
 #include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
+#include "sys/proc.h"
 
 #include "support/support.h"
 
@@ -89,6 +90,18 @@ static void *give_back(void *unused) {
   return unused;
 }
 
+static gcrt_word scavenged;
+
+/* As the scavenger: no mutator, so it goes on in stops; but without a pace, and it has an end. */
+static void scavenge(void *unused) {
+  (void)unused;
+  while (goes_on()) {
+    (void)gcrt_release_some(SIZE_MAX, GCRT_RELEASE_GENTLY);
+    usleep(20);
+  }
+  gcrt_store_release(&scavenged, 1);
+}
+
 /* With each tracker for its own reason: armed pages lose their memory and come back. */
 static int child_race(int argc, char **argv) {
   (void)argc, (void)argv;
@@ -96,7 +109,9 @@ static int child_race(int argc, char **argv) {
   void *(*bodies[WORKERS + 2])(void *) = {collect, give_back, make_and_drop, make_and_drop, make_and_drop};
   for (uintptr_t i = 0; i < WORKERS + 2; i++)
     TEST_REQUIRE(pthread_create(&threads[i], NULL, bodies[i], (void *)i) == 0);
+  TEST_REQUIRE(gcrt_thread_start(scavenge, NULL, "scavenge"));
   for (unsigned i = 0; i < WORKERS + 2; i++) TEST_REQUIRE(pthread_join(threads[i], NULL) == 0);
+  while (!gcrt_load_acquire(&scavenged)) usleep(1000);
   struct gcrt_heap_usage usage;
   gcrt_heap_usage(&usage);
   TEST_REQUIRE(usage.heap_released == usage.heap_sys + usage.released_total - usage.reacquired_total);
