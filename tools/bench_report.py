@@ -55,6 +55,8 @@ def all_cases(quick, huge):
     for shape in SHAPES:
         yield Case(f"live {shape}, {mib} MiB", "live_heap", (shape, mib), "collect_ns", *ms, tuple(COLLECTORS))
     yield from bench_awk.all_cases(quick)
+    full, left = (64, 8) if quick else (1024, 50)
+    yield Case(f"release {full} to {left} MiB", "release", (full, left), "rss_bytes", "MiB", 2**20)
     yield from bench_latency.all_cases(quick, huge)
 
 
@@ -157,7 +159,7 @@ def mimalloc_rows(results):
     for case in results.cases:
         key = "wall_ns" if case.program != "garbage" else case.key
         ratio = results.ratio((case.name, "gcrt", key), (case.name, "mimalloc", key))
-        if "mimalloc" not in case.allocators:
+        if "mimalloc" not in case.allocators or case.program == "release":
             continue
         if case.program == "binary_trees" or (case.program == "garbage" and case.args[0] in SMALL_GARBAGE):
             yield Row("mimalloc", case.name, ratio, 1.2)
@@ -178,12 +180,30 @@ def scaling_rows(results, processors):
         yield row
 
 
+def release_rows(results):
+    """Five seconds after the drop: what is resident next to what the library means to keep, and the time it took."""
+    for case in results.cases:
+        if case.program != "release":
+            continue
+        ours = (case.name, "gcrt")
+        yield Row("release", f"{case.name}: RSS after 5 s / retain goal",
+                  results.ratio((*ours, "rss_bytes"), (*ours, "goal_bytes")), 1.2)
+        cpu = results.median(*ours, "release_cpu_ns")
+        yield Row("release", f"{case.name}: share of a core in 5 s, percent",
+                  None if cpu is None else cpu / 5e9 * 100, 2.0)
+        for allocator in ("bdwgc", "malloc", "mimalloc"):
+            yield Row("release", f"{case.name}: RSS after 5 s, gcrt / {allocator}",
+                      results.ratio((*ours, "rss_bytes"), (case.name, allocator, "rss_bytes")))
+
+
 PANELS = {
     "bdwgc": "gcrt / bdwgc, less is better",
     "mimalloc": "gcrt / mimalloc with explicit frees, less is better",
     "scaling": "Throughput of two threads / one thread, more is better",
     **bench_awk.PANELS,
 }
+# Of other units, so not in the plot.
+RELEASE = {"release": "Memory that goes back, less is better"}
 
 
 def first_line(command):
@@ -283,7 +303,7 @@ def markdown(options, results, rows, machine, judged):
         out += ["**Failures**", ""] + [f"- {failure}" for failure in results.failures] + [""]
     if any(row.panel in PANELS for row in rows):
         out += ["![Ratios](results.svg)", ""]
-    for panel, title in {**PANELS, **bench_latency.PANELS}.items():
+    for panel, title in {**PANELS, **RELEASE, **bench_latency.PANELS}.items():
         listed = [row for row in rows if row.panel == panel]
         if not listed:
             continue
@@ -320,7 +340,7 @@ def write_csv(path, results):
 def write_results(options, results):
     judged = not options.quick and options.runs >= RUNS_FOR_A_VERDICT
     rows = [*bdwgc_rows(results), *mimalloc_rows(results), *scaling_rows(results, len(os.sched_getaffinity(0))),
-            *bench_awk.rows(results), *bench_latency.rows(results)]
+            *bench_awk.rows(results), *release_rows(results), *bench_latency.rows(results)]
     if not judged:
         for row in rows:
             row.limit = None

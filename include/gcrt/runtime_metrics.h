@@ -2,7 +2,8 @@
  *
  * Reading stops nobody and may be done at any time from any thread (not from a signal handler). All fields are of one
  * moment and balance: heap_sys == heap_inuse + heap_idle, mallocs - frees == heap_objects, sys is the sum of the other
- * ..._sys fields. The meaning of each that has a name of Go's runtime.MemStats is the same. */
+ * ..._sys fields, and heap_released == heap_sys + released_total - reacquired_total: new memory begins as released. The
+ * meaning of each that has a name of Go's runtime.MemStats is the same. */
 #ifndef GCRT_RUNTIME_METRICS_H
 #define GCRT_RUNTIME_METRICS_H
 
@@ -22,6 +23,13 @@
   METRIC(uint64_t, heap_idle, "bytes", "bytes of heap memory in no span; heap_released is a part of it")               \
   METRIC(uint64_t, heap_inuse, "bytes", "bytes of heap memory in spans that hold at least one object")                 \
   METRIC(uint64_t, heap_released, "bytes", "bytes of idle heap memory given back to the operating system")             \
+  METRIC(uint64_t, released_total, "bytes", "bytes of heap memory given back since the start; only grows")             \
+  METRIC(uint64_t, reacquired_total, "bytes", "bytes of it and of new memory taken into use; only grows")              \
+  METRIC(uint64_t, release_goal, "bytes", "heap memory that is kept, in use or idle; UINT64_MAX before a collection")  \
+  METRIC(uint64_t, heap_unreleased, "bytes", "bytes of idle heap memory above release_goal, not yet given back")       \
+  METRIC(uint64_t, release_refused, "events", "times the system refused to take memory, as when it is locked")         \
+  METRIC(uint64_t, scavenge_cpu_ns, "ns", "processor time of the thread that gives memory back")                       \
+  METRIC(uint64_t, scavenge_assist_ns, "ns", "time in which threads gave memory back themselves")                      \
   METRIC(uint64_t, heap_objects, "objects", "allocated objects")                                                       \
   METRIC(uint64_t, mspan_inuse, "bytes", "bytes of span structures in use")                                            \
   METRIC(uint64_t, mspan_sys, "bytes", "bytes obtained for span structures")                                           \

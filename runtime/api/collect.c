@@ -5,6 +5,7 @@
 #include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "sys/cards.h"
 
@@ -20,10 +21,8 @@ GCRT_EXPORT int gc_set_percent(int percent) {
 
 GCRT_EXPORT void gc_free_os_memory(void) {
   gc_collect();
-  struct gcrt_thread *thread = gcrt_self;
-  gcrt_gate_enter(thread);
-  gcrt_pages_release();
-  gcrt_gate_exit(thread);
+  gcrt_scavenger_release(UINT64_MAX);
+  gcrt_scavenger_tell();
 }
 
 /* While nothing is marked beside the program there is nothing to tell: a marking that begins later finds the store. */

@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
 #include "observe/observe.h"
@@ -25,6 +26,7 @@ static bool initialised;
 /* The program's last thread ends: the library's would keep the process. */
 static void end_of_program(void) {
   gcrt_background_quit();
+  gcrt_scavenger_quit();
   gcrt_cycle_stop_helpers(false);
 }
 

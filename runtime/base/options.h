@@ -81,6 +81,11 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
   KEY(gcpacertrace,                                                                                                    \
       "Two lines on standard error for every collection: how much threads are to help, and what became of it.")        \
   KEY(phasetrace, "One line on standard error whenever a collection enters its next phase.")                           \
+  KEY(scavtrace,                                                                                                       \
+      "One line on standard error, once a second at most, while memory is given back, in the form of Go's.")           \
+  KEY(madvfree,                                                                                                        \
+      "Give memory back by MADV_FREE: the system takes it when it needs some. Resident memory does not fall until "    \
+      "then.")                                                                                                         \
   KEY(clobberfree, "Fill reclaimed objects with 0xdb, so that a use after free is seen early.")                        \
   KEY(checkmark, "Mark a second time, alone, and abort if the first marking missed an object.")                        \
   KEY(verify, "Check every invariant of the heap after each collection.")

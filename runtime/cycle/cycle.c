@@ -12,6 +12,7 @@
 
 #include "base/report.h"
 #include "cycle/phases.h"
+#include "cycle/scavenger.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
@@ -131,9 +132,11 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   gcrt_store(&cycle.scanned_before, stats.scanned);
 }
 
-/* The rest of a collection, beside the program. Gives the cycle's lock up. */
+/* The rest of a collection, beside the program. Gives the cycle's lock up; then the scavenger may have to be
+ * woken. */
 static void complete(struct gcrt_cycle_report *report) {
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report, report->concurrent);
+  gcrt_scavenger_cycle_end(report);
   gcrt_mark_end();
   if (gcrt_cycle_listener.count) {
     gcrt_lock(&gcrt_world.lock);
@@ -176,6 +179,7 @@ void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
     if (gcrt_concurrent_mark(&report)) {
       complete(&report);
       gcrt_pace_end();
+      gcrt_scavenger_wake();
       return;
     }
     gcrt_cycle_phase(GCRT_CYCLE_IDLE, &report);
@@ -268,6 +272,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
       complete(&request.report);
       gcrt_signal_restore(&request.signals);
       watch_the_time(&request.report);
+      gcrt_scavenger_wake();
     }
     if (!request.busy) return request.collected;
     if (reason == GCRT_CYCLE_GOAL) {
@@ -322,6 +327,7 @@ void gcrt_cycle_fork_child(void) {
   gcrt_pacer_after_fork();
   gcrt_concurrent_after_fork();
   gcrt_background_after_fork();
+  gcrt_scavenger_after_fork();
   gcrt_store(&cycle.loader_calls, 0);
   gcrt_store(&cycle.loader_held, 0);
   gcrt_store(&cycle.inside, 0);

@@ -68,10 +68,18 @@ struct gcrt_cycle_report {
   uint64_t heap_grey;  /* when there was nothing more to be found but by looking at written pages */
   uint64_t heap_flip;  /* when marking ended */
   uint64_t heap_after; /* of which the sweep left */
+  uint64_t heap_inuse; /* of spans, when marking ended */
   uint64_t goal, next_goal;
   uint64_t stack_bytes, global_bytes;
   unsigned members;    /* markers of the last stop, at most */
   unsigned background; /* beside the program, but for those on idle processors */
+};
+
+/* What was given back to the system since the listener heard the last time, and what the heap has now; bytes. */
+struct gcrt_release_report {
+  uint64_t background, eager; /* by the scavenger; by threads that asked for it */
+  uint64_t inuse, retained;   /* of spans; and of what is free and was not given back */
+  uint64_t total;             /* given back since the start */
 };
 
 /* Who hears of every collection. May not allocate. What is NULL is not called. */
@@ -82,6 +90,8 @@ struct gcrt_cycle_listener {
   void (*tell)(const struct gcrt_cycle_report *report);
   /* When a phase of collection `number` begins; the program runs. Under the cycle's lock; may write to a file. */
   void (*phase)(enum gcrt_cycle_phase phase, uint64_t number);
+  /* When memory was given back, once a second at most while that goes on. Under no lock; two threads may call it. */
+  void (*released)(const struct gcrt_release_report *report);
 };
 extern struct gcrt_cycle_listener gcrt_cycle_listener;
 

@@ -64,6 +64,7 @@ void gcrt_cycle_flip(struct gcrt_cycle_report *report, const struct gcrt_root *r
     if (t->cache) gcrt_cache_keep_unused(t->cache);
   }
   report->heap_flip = gcrt_load(&gcrt_heap.live);
+  report->heap_inuse = gcrt_load(&gcrt_heap.busy) * GCRT_CHUNK;
   gcrt_heap_flip(gcrt_options.debug.clobberfree);
   gcrt_pacer_phase(GCRT_PACE_SWEEP);
   if (!gcrt_options.debug.verify) return;

@@ -17,8 +17,22 @@ void gcrt_pages_small(void);
 /* But behind a long run that is never tracked. Of a run that was taken; before it is given back, the second. */
 void gcrt_pages_untracked(size_t first, size_t n);
 void gcrt_pages_tracked(size_t first, size_t n);
-/* Returns the memory of every free chunk to the operating system; bytes returned. */
-size_t gcrt_pages_release(void);
+
+/* release.c: memory of free chunks goes back to the operating system, highest addresses first. A mutator calls it
+ * inside a critical section. */
+enum gcrt_release {
+  GCRT_RELEASE_GENTLY, /* huge pages that are in use stay whole, and locked memory stays */
+  GCRT_RELEASE_ALL,
+};
+/* One system call: so many bytes at most (whole chunks), or the rest of a huge page. Returns bytes released; 0: there
+ * is nothing more, or it was refused (gcrt_heap.refused). */
+size_t gcrt_release_some(size_t bytes, enum gcrt_release how);
+/* At least so many bytes, if there are so many now. */
+size_t gcrt_release(size_t bytes, enum gcrt_release how);
+/* Bytes of the heap that hold memory: in spans, or free and not given back. Any thread, without a lock. */
+GCRT_INLINE size_t gcrt_heap_retained(void) {
+  return (gcrt_load(&gcrt_heap.busy) + gcrt_load(&gcrt_heap.dirty)) * GCRT_CHUNK;
+}
 
 /* span.c: spans and the central lists. Thread-safe. */
 /* A span with free cells of that slot, owned by the caller; NULL: no memory. */

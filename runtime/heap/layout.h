@@ -35,6 +35,7 @@ enum {
   GCRT_MARKS_SHIFT_FINE = 12,         /* and of one with smaller cells */
   GCRT_FINE_CELL = 64,                /* bytes; cells below are fine */
   GCRT_HUGE_PAGE = 2 << 20,           /* bytes; the heap starts at a multiple */
+  GCRT_HUGE_FROM = 1024,              /* chunks: a heap beyond 64 MiB asks for huge pages behind what is above */
 };
 
 /* What an object is, as allocation asks for it. */
@@ -117,13 +118,21 @@ struct gcrt_heap {
 
   /* The chunk allocator, under pages_lock. */
   struct gcrt_lock pages_lock;
-  uint64_t *busy_map;  /* bit set: in a span */
+  uint64_t *busy_map;  /* bit set: in a span, or being given back */
   uint64_t *dirty_map; /* bit set: not known to read as zero */
+  uint64_t *lazy_map;  /* bit set: free and dirty, but given back: the system takes the memory when it needs some */
   size_t committed;    /* chunks that were made usable, a prefix */
   size_t first_free;   /* no free chunk below */
+  size_t release_top;  /* no chunk to be given back from here on, but some that were left out (release.c) */
+  size_t flight;       /* chunks that are being given back: set in busy_map, counted in dirty */
+  size_t returned;     /* chunks that were given back, in all, or were taken and not used */
   bool small_pages;    /* no huge pages are asked for, but for mark bytes and long runs that are not tracked */
   gcrt_word busy;      /* chunks in spans */
   gcrt_word dirty;     /* free chunks that hold memory: not given back since they were used */
+
+  /* Held by the one thread that gives memory back, over the system call: taken before pages_lock. */
+  struct gcrt_lock release_lock;
+  gcrt_word refused; /* times the system did not take memory */
 
   /* Pages of marks[1] that were touched: by far not all are, as most chunks never hold fine cells. Of any thread. */
   gcrt_word *fine_map; /* bit set: counted */

@@ -1,19 +1,20 @@
 /* The chunk allocator: runs of 64 KiB chunks, first fit by bitmap.
  *
  * First fit from the lowest address keeps the heap dense, so that what is free gathers at the top. A free chunk is
- * dirty (its memory is still there) or clean (it was given back or never touched, and reads as zero). New chunks are
- * committed a few MiB at a time, as each step is a system call.
+ * dirty (its memory is still there), clean (it was given back or never touched, and reads as zero) or lazy (given back,
+ * but it may hold what it held until the system needs it). New chunks are committed a few MiB at a time, as each step
+ * is a system call. release.c gives chunks back, and takes those out of circulation meanwhile (gcrt_heap.flight).
  *
  * All under gcrt_heap.pages_lock; bit maps have one bit a chunk. Thread-safe, not async-signal-safe. A tree of free
  * runs was not chosen: 64 chunks a word make the search short, and there is nothing to allocate. */
 #include "base/report.h"
+#include "heap/chunk_maps.h"
 #include "heap/heap.h"
 #include "sys/memory.h"
 #include "sys/protection.h"
 
 enum {
   COMMIT_CHUNKS = 64,
-  HUGE_FROM = 1024,    /* chunks: 64 MiB */
   UNTRACKED_FROM = 64, /* 4 MiB: each such run may be a mapping of its own, of which a process has some 65000 */
 };
 
@@ -21,8 +22,8 @@ enum {
  * the translation of its address (docs/design/heap.md). A small one does without: they would make it larger. So does
  * one whose writes are tracked by pages, but for its mark bytes. */
 static void advise(size_t first, size_t end) {
-  if (end <= HUGE_FROM) return;
-  first = gcrt_max(first, HUGE_FROM);
+  if (end <= GCRT_HUGE_FROM) return;
+  first = gcrt_max(first, GCRT_HUGE_FROM);
   if (!gcrt_heap.small_pages) {
     gcrt_memory_huge((void *)gcrt_chunk_address(first), (end - first) * GCRT_CHUNK, true);
   }
@@ -53,54 +54,16 @@ static void advise_run(size_t first, size_t n, bool wanted) {
 void gcrt_pages_untracked(size_t first, size_t n) { advise_run(first, n, true); }
 void gcrt_pages_tracked(size_t first, size_t n) { advise_run(first, n, false); }
 
-static bool bit_at(const uint64_t *map, size_t i) { return (map[i / 64] >> (i % 64)) & 1; }
-
-static void set_range(uint64_t *map, size_t first, size_t n, bool value) {
-  for (size_t i = first; i < first + n;) {
-    unsigned offset = (unsigned)(i % 64);
-    unsigned length = (unsigned)gcrt_min(64 - offset, first + n - i);
-    uint64_t bits = gcrt_low_bits(length) << offset;
-    if (value) {
-      map[i / 64] |= bits;
-    } else {
-      map[i / 64] &= ~bits;
-    }
-    i += length;
-  }
-}
-
-static size_t count_range(const uint64_t *map, size_t first, size_t n) {
-  size_t count = 0;
-  for (size_t i = first; i < first + n;) {
-    unsigned offset = (unsigned)(i % 64);
-    unsigned length = (unsigned)gcrt_min(64 - offset, first + n - i);
-    count += gcrt_popcount(map[i / 64] >> offset & gcrt_low_bits(length));
-    i += length;
-  }
-  return count;
-}
-
-/* The first index from `from` on, below `end`, whose bit equals value; end if there is none. */
-static size_t next_bit(const uint64_t *map, size_t from, size_t end, bool value) {
-  while (from < end) {
-    uint64_t word = value ? map[from / 64] : ~map[from / 64];
-    word &= ~gcrt_low_bits(from % 64);
-    if (word) return gcrt_min(end, from / 64 * 64 + gcrt_ctz(word));
-    from = (from / 64 + 1) * 64;
-  }
-  return end;
-}
-
 /* The first chunk of a free run of n among all chunks of the reservation; SIZE_MAX if there is none. */
 static size_t find_run(size_t n, size_t alignment) {
   size_t total = gcrt_heap.reserved / GCRT_CHUNK;
   size_t skew = (gcrt_heap.base >> GCRT_CHUNK_SHIFT) & (alignment - 1);
   size_t at = gcrt_heap.first_free;
   for (;;) {
-    at = next_bit(gcrt_heap.busy_map, at, total, false);
+    at = gcrt_map_next(gcrt_heap.busy_map, at, total, false);
     at = gcrt_align_up(at + skew, alignment) - skew;
     if (at >= total || n > total - at) return SIZE_MAX;
-    size_t end = next_bit(gcrt_heap.busy_map, at, at + n, true);
+    size_t end = gcrt_map_next(gcrt_heap.busy_map, at, at + n, true);
     if (end == at + n) return at;
     at = end;
   }
@@ -121,54 +84,60 @@ static bool commit(size_t end) {
   return true;
 }
 
+/* A run that was found is taken. Returns whether all of it reads as zero. */
+static bool take_found(size_t first, size_t n) {
+  size_t dirty = gcrt_map_count(gcrt_heap.dirty_map, first, n);
+  size_t lazy = gcrt_map_count(gcrt_heap.lazy_map, first, n);
+  gcrt_map_set(gcrt_heap.busy_map, first, n, true);
+  if (lazy) gcrt_map_set(gcrt_heap.lazy_map, first, n, false);
+  gcrt_store(&gcrt_heap.busy, gcrt_load(&gcrt_heap.busy) + n);
+  gcrt_store(&gcrt_heap.dirty, gcrt_load(&gcrt_heap.dirty) - (dirty - lazy));
+  if (first == gcrt_heap.first_free) gcrt_heap.first_free = first + n;
+  /* Of noscan memory no system call may fail, and this may have been armed as other memory. */
+  gcrt_protection_lift(gcrt_chunk_address(first), gcrt_chunk_address(first + n));
+  size_t used = (first + n) * GCRT_CHUNK;
+  if (used > gcrt_load(&gcrt_heap.used)) gcrt_store_release(&gcrt_heap.used, used);
+  return dirty == 0;
+}
+
+/* Under the lock. */
+static size_t try_take(size_t n, size_t alignment, bool *zeroed) {
+  size_t first = find_run(n, alignment);
+  if (first == SIZE_MAX || !commit(first + n)) return SIZE_MAX;
+  *zeroed = take_found(first, n);
+  return first;
+}
+
+/* What is being given back is free as well, in a moment. */
+static size_t take_after_release(size_t n, size_t alignment, bool *zeroed) {
+  gcrt_lock(&gcrt_heap.release_lock);
+  gcrt_lock(&gcrt_heap.pages_lock);
+  size_t first = try_take(n, alignment, zeroed);
+  gcrt_unlock(&gcrt_heap.pages_lock);
+  gcrt_unlock(&gcrt_heap.release_lock);
+  return first;
+}
+
 size_t gcrt_pages_take(size_t n, size_t alignment, bool *zeroed) {
   gcrt_lock(&gcrt_heap.pages_lock);
-  size_t first = find_run(n, alignment);
-  if (first != SIZE_MAX && !commit(first + n)) first = SIZE_MAX;
-  if (first != SIZE_MAX) {
-    size_t dirty = count_range(gcrt_heap.dirty_map, first, n);
-    *zeroed = dirty == 0;
-    set_range(gcrt_heap.busy_map, first, n, true);
-    gcrt_store(&gcrt_heap.busy, gcrt_load(&gcrt_heap.busy) + n);
-    gcrt_store(&gcrt_heap.dirty, gcrt_load(&gcrt_heap.dirty) - dirty);
-    if (first == gcrt_heap.first_free) gcrt_heap.first_free = first + n;
-    /* Of noscan memory no system call may fail, and this may have been armed as other memory. */
-    gcrt_protection_lift(gcrt_chunk_address(first), gcrt_chunk_address(first + n));
-    size_t used = (first + n) * GCRT_CHUNK;
-    if (used > gcrt_load(&gcrt_heap.used)) gcrt_store_release(&gcrt_heap.used, used);
-  }
+  size_t first = try_take(n, alignment, zeroed);
+  bool missed = first == SIZE_MAX && gcrt_heap.flight != 0;
   gcrt_unlock(&gcrt_heap.pages_lock);
-  return first;
+  return missed ? take_after_release(n, alignment, zeroed) : first;
 }
 
 void gcrt_pages_give(size_t first, size_t n, bool zeroed) {
   gcrt_lock(&gcrt_heap.pages_lock);
-  GCRT_CHECK(count_range(gcrt_heap.busy_map, first, n) == n);
-  set_range(gcrt_heap.busy_map, first, n, false);
-  set_range(gcrt_heap.dirty_map, first, n, !zeroed);
+  GCRT_CHECK(gcrt_map_count(gcrt_heap.busy_map, first, n) == n);
+  gcrt_map_set(gcrt_heap.busy_map, first, n, false);
+  gcrt_map_set(gcrt_heap.dirty_map, first, n, !zeroed);
   gcrt_store(&gcrt_heap.busy, gcrt_load(&gcrt_heap.busy) - n);
-  if (!zeroed) gcrt_store(&gcrt_heap.dirty, gcrt_load(&gcrt_heap.dirty) + n);
+  if (zeroed) {
+    gcrt_heap.returned += n;
+  } else {
+    gcrt_store(&gcrt_heap.dirty, gcrt_load(&gcrt_heap.dirty) + n);
+    gcrt_heap.release_top = gcrt_max(gcrt_heap.release_top, first + n);
+  }
   if (first < gcrt_heap.first_free) gcrt_heap.first_free = first;
   gcrt_unlock(&gcrt_heap.pages_lock);
-}
-
-size_t gcrt_pages_release(void) {
-  size_t released = 0;
-  gcrt_lock(&gcrt_heap.pages_lock);
-  size_t end = gcrt_heap.committed;
-  for (size_t at = 0; at < end;) {
-    size_t start = next_bit(gcrt_heap.dirty_map, at, end, true);
-    at = start;
-    while (at < end && bit_at(gcrt_heap.dirty_map, at) && !bit_at(gcrt_heap.busy_map, at)) at++;
-    if (at == start) {
-      at++;
-      continue;
-    }
-    gcrt_memory_release((char *)gcrt_chunk_address(start), (at - start) * GCRT_CHUNK);
-    set_range(gcrt_heap.dirty_map, start, at - start, false);
-    gcrt_store(&gcrt_heap.dirty, gcrt_load(&gcrt_heap.dirty) - (at - start));
-    released += (at - start) * GCRT_CHUNK;
-  }
-  gcrt_unlock(&gcrt_heap.pages_lock);
-  return released;
 }

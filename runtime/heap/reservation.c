@@ -29,6 +29,7 @@ static const struct table tables[] = {
     {(void **)&gcrt_heap.written, .each = sizeof(uint16_t)},
     {(void **)&gcrt_heap.busy_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.dirty_map, .chunks_a_byte = 8},
+    {(void **)&gcrt_heap.lazy_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.fine_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.uncollectable_map, .chunks_a_byte = 8},
     {(void **)&gcrt_heap.central, .fixed = GCRT_SLOTS * sizeof(struct gcrt_central)},
@@ -84,7 +85,11 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
   size_t busy = gcrt_load(&gcrt_heap.busy);
   usage->heap_sys = gcrt_heap.committed * GCRT_CHUNK;
   usage->heap_inuse = busy * GCRT_CHUNK;
-  usage->heap_released = (gcrt_heap.committed - busy - gcrt_load(&gcrt_heap.dirty)) * GCRT_CHUNK;
+  size_t released = gcrt_heap.committed - busy - gcrt_load(&gcrt_heap.dirty);
+  usage->heap_released = released * GCRT_CHUNK;
+  usage->released_total = gcrt_heap.returned * GCRT_CHUNK;
+  /* All that was ever committed began as released: what is not released now was taken into use. */
+  usage->reacquired_total = (gcrt_heap.committed + gcrt_heap.returned - released) * GCRT_CHUNK;
   gcrt_unlock(&gcrt_heap.pages_lock);
   size_t used = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   usage->span_inuse = busy * sizeof(struct gcrt_span);
@@ -93,20 +98,23 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
                       gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
                       gcrt_align_up(used << GCRT_MARKS_SHIFT, page) + gcrt_align_up(used * sizeof(uint16_t), page) +
                       gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
-                      4 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
+                      5 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
 }
 
 void gcrt_heap_lock_all(void) {
   for (unsigned slot = 0; slot < GCRT_SLOTS; slot++) gcrt_lock(&gcrt_heap.central[slot].lock);
+  gcrt_lock(&gcrt_heap.release_lock);
   gcrt_lock(&gcrt_heap.pages_lock);
 }
 
 void gcrt_heap_unlock_all(void) {
   gcrt_unlock(&gcrt_heap.pages_lock);
+  gcrt_unlock(&gcrt_heap.release_lock);
   for (unsigned slot = GCRT_SLOTS; slot-- > 0;) gcrt_unlock(&gcrt_heap.central[slot].lock);
 }
 
 void gcrt_heap_reset_locks(void) {
   gcrt_lock_reset(&gcrt_heap.pages_lock);
+  gcrt_lock_reset(&gcrt_heap.release_lock);
   for (unsigned slot = 0; slot < GCRT_SLOTS; slot++) gcrt_lock_reset(&gcrt_heap.central[slot].lock);
 }

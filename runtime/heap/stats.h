@@ -19,6 +19,7 @@ extern struct gcrt_heap_stats gcrt_heap_stats;
 /* Memory of the heap and of its tables, of one moment; bytes. */
 struct gcrt_heap_usage {
   size_t heap_sys, heap_inuse, heap_released;
+  size_t released_total, reacquired_total; /* since the start: the second counts new memory too */
   size_t span_inuse, span_sys, tables_sys;
 };
 void gcrt_heap_usage(struct gcrt_heap_usage *usage);

@@ -54,7 +54,17 @@ static void verify_lists(void) {
   }
 }
 
-void gcrt_heap_verify(void) {
+static void verify_maps(void) {
+  size_t dirty = 0;
+  for (size_t i = 0; i * 64 < gcrt_heap.committed; i++) {
+    uint64_t free_dirty = gcrt_heap.dirty_map[i] & ~gcrt_heap.busy_map[i];
+    GCRT_CHECK((gcrt_heap.lazy_map[i] & ~free_dirty) == 0);
+    dirty += gcrt_popcount(free_dirty & ~gcrt_heap.lazy_map[i]);
+  }
+  GCRT_CHECK(dirty == gcrt_load(&gcrt_heap.dirty));
+}
+
+static void verify_all(void) {
   GCRT_CHECK(!gcrt_heap_sweeping());
   size_t chunks = 0;
   size_t live = 0;
@@ -73,4 +83,12 @@ void gcrt_heap_verify(void) {
   GCRT_CHECK(chunks == gcrt_load(&gcrt_heap.busy));
   GCRT_CHECK(live == gcrt_load(&gcrt_heap.live));
   verify_lists();
+  verify_maps();
+}
+
+void gcrt_heap_verify(void) {
+  /* The scavenger goes on in a stop. */
+  gcrt_lock(&gcrt_heap.release_lock);
+  verify_all();
+  gcrt_unlock(&gcrt_heap.release_lock);
 }

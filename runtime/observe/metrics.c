@@ -9,6 +9,7 @@
 #include <gcrt/runtime_metrics.h>
 
 #include "base/options.h"
+#include "cycle/scavenger.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
@@ -77,6 +78,10 @@ static void tell_phase(enum gcrt_cycle_phase phase, uint64_t number) {
   if (gcrt_options.debug.gcpacertrace && phase == GCRT_CYCLE_MARK) gcrt_pacertrace_begin(number, gcrt_pacer_account());
 }
 
+static void tell_released(const struct gcrt_release_report *report) {
+  gcrt_scavtrace_line(report, gcrt_clock_monotonic() - observed.start);
+}
+
 void gcrt_observe_init(void) {
   observed.start = gcrt_clock_monotonic();
   observed.cpus = gcrt_cpu_count();
@@ -84,6 +89,7 @@ void gcrt_observe_init(void) {
       .count = count_cycle,
       .tell = gcrt_options.debug.gctrace || gcrt_options.debug.gcpacertrace ? tell_cycle : NULL,
       .phase = gcrt_options.debug.phasetrace || gcrt_options.debug.gcpacertrace ? tell_phase : NULL,
+      .released = gcrt_options.debug.scavtrace ? tell_released : NULL,
   };
 }
 
@@ -143,6 +149,18 @@ static void read_objects(struct runtime_metrics *m) {
   m->alloc = m->heap_alloc;
 }
 
+/* After the heap's usage. */
+static void read_scavenger(struct runtime_metrics *m) {
+  struct gcrt_scavenger_stats stats;
+  gcrt_scavenger_get_stats(&stats);
+  m->release_goal = stats.goal;
+  m->scavenge_cpu_ns = stats.cpu_ns;
+  m->scavenge_assist_ns = stats.assist_ns;
+  m->release_refused = gcrt_load(&gcrt_heap.refused);
+  uint64_t kept = m->heap_idle - m->heap_released, retained = m->heap_inuse + kept;
+  m->heap_unreleased = retained > stats.goal ? gcrt_min(kept, retained - stats.goal) : 0;
+}
+
 static void read_memory(struct runtime_metrics *m) {
   struct gcrt_heap_usage usage;
   gcrt_heap_usage(&usage);
@@ -150,6 +168,9 @@ static void read_memory(struct runtime_metrics *m) {
   m->heap_inuse = usage.heap_inuse;
   m->heap_idle = m->heap_sys - m->heap_inuse;
   m->heap_released = usage.heap_released;
+  m->released_total = usage.released_total;
+  m->reacquired_total = usage.reacquired_total;
+  read_scavenger(m);
   m->mspan_inuse = usage.span_inuse;
   m->mspan_sys = usage.span_sys;
   size_t caches;

@@ -105,12 +105,17 @@ void *gcrt_memory_reserve(size_t size, size_t alignment) {
 
 bool gcrt_memory_commit(void *start, size_t size) { return mprotect(start, size, PROT_READ | PROT_WRITE) == 0; }
 
-void gcrt_memory_release(void *start, size_t size) {
-  if (madvise(start, size, MADV_DONTNEED) == 0) return;
+bool gcrt_memory_try_release(void *start, size_t size, bool locked) {
+  if (madvise(start, size, MADV_DONTNEED) == 0) return true;
   /* Refused for memory that mlockall holds: newer kernels have a call of its own for it. */
-  if (madvise(start, size, MADV_DONTNEED_LOCKED) == 0) return;
-  memset(start, 0, size);
+  return locked && madvise(start, size, MADV_DONTNEED_LOCKED) == 0;
 }
+
+void gcrt_memory_release(void *start, size_t size) {
+  if (!gcrt_memory_try_release(start, size, true)) memset(start, 0, size);
+}
+
+bool gcrt_memory_release_lazily(void *start, size_t size) { return madvise(start, size, MADV_FREE) == 0; }
 
 void *gcrt_memory_map(size_t size) {
   void *start = map(NULL, size, PROT_READ | PROT_WRITE);

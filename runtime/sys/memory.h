@@ -18,6 +18,14 @@ bool gcrt_memory_commit(void *start, size_t size);
 /* Gives the memory behind a committed part back; it stays usable and reads as zero. */
 void gcrt_memory_release(void *start, size_t size);
 
+/* The same without the promise: false if the memory is locked (mlockall), unless `locked` says that this is to go as
+ * well, or if the system refuses for another reason. Then it is as it was. */
+bool gcrt_memory_try_release(void *start, size_t size, bool locked);
+
+/* The system may take the memory when it needs some. What is read of it is what was there, or zero, until it is
+ * written. False: refused. */
+bool gcrt_memory_release_lazily(void *start, size_t size);
+
 /* Zeroed, usable memory outside the heap, for the library's own tables; resident when touched. NULL if refused. */
 void *gcrt_memory_map(size_t size);
 void gcrt_memory_unmap(void *start, size_t size);

@@ -58,6 +58,9 @@ static void check_monotone(const struct runtime_metrics *a, const struct runtime
   ck_assert_uint_ge(b->mallocs, a->mallocs);
   ck_assert_uint_ge(b->frees, a->frees);
   ck_assert_uint_ge(b->total_alloc, a->total_alloc);
+  ck_assert_uint_ge(b->released_total, a->released_total);
+  ck_assert_uint_ge(b->reacquired_total, a->reacquired_total);
+  ck_assert_uint_ge(b->scavenge_cpu_ns, a->scavenge_cpu_ns);
   ck_assert_uint_ge(b->num_gc, a->num_gc);
   ck_assert_uint_ge(b->num_forced_gc, a->num_forced_gc);
   ck_assert_uint_ge(b->pause_total_ns, a->pause_total_ns);

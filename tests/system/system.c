@@ -127,6 +127,9 @@ const char *system_unbalanced(const struct runtime_metrics *m) {
   if (m->alloc != m->heap_alloc) return "alloc == heap_alloc";
   if (m->heap_alloc > m->heap_inuse) return "heap_alloc <= heap_inuse";
   if (m->heap_released > m->heap_idle) return "heap_released <= heap_idle";
+  if (m->heap_released != m->heap_sys + m->released_total - m->reacquired_total)
+    return "heap_released == heap_sys + released_total - reacquired_total";
+  if (m->heap_unreleased > m->heap_idle - m->heap_released) return "heap_unreleased <= heap_idle - heap_released";
   if (m->mspan_inuse > m->mspan_sys) return "mspan_inuse <= mspan_sys";
   if (m->mcache_inuse > m->mcache_sys) return "mcache_inuse <= mcache_sys";
   if (m->total_alloc < m->heap_alloc) return "total_alloc >= heap_alloc";

@@ -22,6 +22,24 @@ static void *run_worker(void *arg) {
   return NULL;
 }
 
+static int releasing;
+
+static void *release_always(void *unused) {
+  while (__atomic_load_n(&releasing, __ATOMIC_ACQUIRE)) gc_free_os_memory();
+  return unused;
+}
+
+static bool release_begin(pthread_t *thread) {
+  if (getenv("TORTURE_RELEASE") == NULL) return false;
+  __atomic_store_n(&releasing, 1, __ATOMIC_RELEASE);
+  return pthread_create(thread, NULL, release_always, NULL) == 0;
+}
+
+static void release_end(pthread_t thread) {
+  __atomic_store_n(&releasing, 0, __ATOMIC_RELEASE);
+  pthread_join(thread, NULL);
+}
+
 void torture_run(unsigned threads, double share, void (*fn)(struct torture_worker *w), void *shared) {
   enum { MOST = 64 };
   static struct start starts[MOST];
@@ -38,8 +56,11 @@ void torture_run(unsigned threads, double share, void (*fn)(struct torture_worke
     int error = i > 0 ? pthread_create(&ids[i], NULL, run_worker, &starts[i]) : 0;
     TEST_REQUIRE(error == 0, "pthread_create: %s", strerror(error));
   }
+  pthread_t releaser;
+  bool releases = release_begin(&releaser);
   run_worker(&starts[0]);
   for (unsigned i = 1; i < threads; i++) pthread_join(ids[i], NULL);
+  if (releases) release_end(releaser);
   pthread_barrier_destroy(&together);
 }
 
@@ -56,6 +77,8 @@ struct runtime_metrics *torture_read_metrics(struct runtime_metrics *m) {
   uint64_t sum = m->heap_sys + m->mspan_sys + m->mcache_sys + m->buckhash_sys + m->gc_sys + m->other_sys;
   TEST_REQUIRE(m->sys == sum, "%llu != %llu", SHOW(m->sys), SHOW(sum));
   TEST_REQUIRE(m->heap_released <= m->heap_idle, "%llu > %llu", SHOW(m->heap_released), SHOW(m->heap_idle));
+  TEST_REQUIRE(m->heap_released == m->heap_sys + m->released_total - m->reacquired_total, "%llu != %llu + %llu - %llu",
+               SHOW(m->heap_released), SHOW(m->heap_sys), SHOW(m->released_total), SHOW(m->reacquired_total));
   TEST_REQUIRE(m->heap_alloc <= m->heap_inuse, "%llu > %llu", SHOW(m->heap_alloc), SHOW(m->heap_inuse));
   TEST_REQUIRE(m->heap_alloc <= m->total_alloc, "%llu > %llu", SHOW(m->heap_alloc), SHOW(m->total_alloc));
   TEST_REQUIRE(m->mspan_inuse <= m->mspan_sys && m->mcache_inuse <= m->mcache_sys);

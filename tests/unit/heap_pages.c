@@ -67,8 +67,8 @@ START_TEST(what_reads_as_zero_is_told) {
   ck_assert_uint_eq(take(10, 1, &zeroed), 0);
   ck_assert(!zeroed);
   gcrt_pages_give(0, 10, false);
-  ck_assert_uint_eq(gcrt_pages_release(), 10 * GCRT_CHUNK);
-  ck_assert_uint_eq(gcrt_pages_release(), 0);
+  ck_assert_uint_eq(gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL), 10 * GCRT_CHUNK);
+  ck_assert_uint_eq(gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL), 0);
   ck_assert_uint_eq(take(10, 1, &zeroed), 0);
   ck_assert(zeroed);
   ck_assert(reads_zero(address(0), 10 * GCRT_CHUNK));
@@ -86,7 +86,7 @@ START_TEST(what_is_in_use_is_not_released) {
   gcrt_pages_give(0, 200, false);
   ck_assert_uint_eq(take(3, 1, &zeroed), 0);
   ck_assert_uint_eq(take(61, 1, &zeroed), 3);
-  ck_assert_uint_eq(gcrt_pages_release(), (size_t)(200 - 64) * GCRT_CHUNK);
+  ck_assert_uint_eq(gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL), (size_t)(200 - 64) * GCRT_CHUNK);
   ck_assert(filled(address(0), 0xaa, (size_t)64 * GCRT_CHUNK));
   ck_assert(reads_zero(address(64), (size_t)136 * GCRT_CHUNK));
 }
@@ -105,7 +105,7 @@ START_TEST(counts_are_of_the_moment) {
   ck_assert_uint_ge(usage.heap_sys, 10 * GCRT_CHUNK);
   ck_assert_uint_eq(usage.heap_released, usage.heap_sys - 10 * GCRT_CHUNK);
   ck_assert_uint_eq(gcrt_heap.dirty, 5);
-  gcrt_pages_release();
+  gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL);
   gcrt_heap_usage(&usage);
   ck_assert_uint_eq(usage.heap_released, usage.heap_sys - 5 * GCRT_CHUNK);
   ck_assert_uint_eq(gcrt_heap.used, 10 * GCRT_CHUNK);
@@ -229,7 +229,7 @@ START_TEST(random_runs_agree_with_a_model) {
     ck_assert_uint_eq(gcrt_heap.busy, busy);
     ck_assert_uint_eq(gcrt_heap.dirty, dirty);
     if (!test_random_once_in(&random, 200)) continue;
-    ck_assert_uint_eq(gcrt_pages_release(), dirty * GCRT_CHUNK);
+    ck_assert_uint_eq(gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL), dirty * GCRT_CHUNK);
     for (size_t i = 0; i < CHUNKS; i++)
       if (!model.run[i]) model.dirty[i] = false;
   }
@@ -252,7 +252,7 @@ static void *take_and_give(void *arg) {
     for (size_t chunk = first; chunk < first + n; chunk++)
       TEST_REQUIRE(*(size_t *)address(chunk) == (uintptr_t)arg + 1);
     gcrt_pages_give(first, n, false);
-    if (i % 512 == 0) gcrt_pages_release();
+    if (i % 512 == 0) gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL);
   }
   return NULL;
 }

@@ -128,7 +128,7 @@ static void release_and_read(void) {
     struct gcrt_heap_usage usage;
     gcrt_heap_usage(&usage);
     TEST_REQUIRE(usage.heap_inuse + usage.heap_released <= usage.heap_sys);
-    gcrt_pages_release();
+    gcrt_release(SIZE_MAX, GCRT_RELEASE_ALL);
     gcrt_thread_yield();
   }
 }
