@@ -240,6 +240,7 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_written_disarm();
   gcrt_tracked_disarm();
   report->mark_ns = report->end - begin;
+  report->spare = !gcrt_pace_rests();
   gcrt_mark_get_stats(&after);
   report->mark_cpu_ns = after.cpu_ns - before.cpu_ns;
   report->scanned = after.scanned - before.scanned;

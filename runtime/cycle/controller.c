@@ -61,8 +61,8 @@ static uint64_t bytes_of(double bytes) {
 static uint64_t total(const struct gcrt_scan_work *scan) { return plus(plus(scan->heap, scan->stacks), scan->globals); }
 
 void gcrt_controller_init(struct gcrt_controller *controller) {
-  *controller =
-      (struct gcrt_controller){.percent = 100, .limit = UINT64_MAX, .share = BACKGROUND_SHARE, .triggered = UINT64_MAX};
+  *controller = (struct gcrt_controller){
+      .percent = 100, .limit = UINT64_MAX, .share = BACKGROUND_SHARE, .early = TRIGGER_LOWEST, .triggered = UINT64_MAX};
 }
 
 uint64_t gcrt_controller_percent_goal(const struct gcrt_controller *controller) {
@@ -106,7 +106,7 @@ uint64_t gcrt_controller_runway(const struct gcrt_controller *controller) {
 uint64_t gcrt_controller_trigger(const struct gcrt_controller *controller, uint64_t goal) {
   uint64_t marked = controller->marked;
   if (goal == UINT64_MAX || marked >= goal) return goal;
-  uint64_t lowest = marked + part(goal - marked, TRIGGER_LOWEST);
+  uint64_t lowest = marked + part(goal - marked, controller->early);
   uint64_t highest = marked + part(goal - marked, TRIGGER_HIGHEST);
   highest = gcrt_max(highest, minus(goal, TRIGGER_DISTANCE));
   uint64_t trigger = minus(goal, gcrt_controller_runway(controller));

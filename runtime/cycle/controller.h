@@ -25,6 +25,7 @@ struct gcrt_controller {
   uint64_t limit;   /* of all memory; UINT64_MAX: none */
   uint64_t minimum; /* of the goal; what the percentage says may be more */
   double share;     /* of all processors, marking beside the program before anybody assists: over 0, below 1 */
+  unsigned early;   /* percent of the way from marked to the goal: marking never begins before */
   /* As the last cycle left it. */
   uint64_t marked;
   struct gcrt_scan_work scan; /* what the next one is expected to scan */

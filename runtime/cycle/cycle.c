@@ -10,6 +10,7 @@
  * `inside` counts those that may; while `forking` is set, new ones wait. */
 #include "cycle/cycle.h"
 
+#include "base/options.h"
 #include "base/report.h"
 #include "cycle/phases.h"
 #include "cycle/scavenger.h"
@@ -252,6 +253,13 @@ static void watch_the_time(const struct gcrt_cycle_report *report) {
   if (report->heap_after >= WATCHED_BYTES && gcrt_pacer_percent() >= 0) (void)gcrt_background_start();
 }
 
+/* A thread that waits for the end of the collection, and is the only one: one stop is shorter for it, and stops nobody
+ * else. */
+static bool alone(enum gcrt_cycle_reason reason) {
+  bool waits = reason == GCRT_CYCLE_FORCED || reason == GCRT_CYCLE_EMERGENCY;
+  return waits && gcrt_options.tracker == GCRT_CHOOSE_auto && gcrt_load(&gcrt_world.records) == 1;
+}
+
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
   if (reason == GCRT_CYCLE_GOAL && gcrt_load(&gcrt_heap.marking)) {
@@ -263,7 +271,8 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   if (reason == GCRT_CYCLE_STRESS) gcrt_world_let_run(0);
   for (;;) {
     bool marking = gcrt_load(&gcrt_heap.marking) != 0;
-    if (marking || (gcrt_concurrent_suits() && gcrt_background_start())) return collect_in_background(&request);
+    bool beside = marking || (!alone(reason) && gcrt_concurrent_suits());
+    if (beside && (marking || gcrt_background_start())) return collect_in_background(&request);
     gcrt_mark_start_helpers(gcrt_cycle_members(gcrt_load(&gcrt_heap.live)));
     size_t ended = gcrt_load(&cycle.ended);
     call_in_loader(collect_as_requested, &request);

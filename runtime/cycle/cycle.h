@@ -46,6 +46,7 @@ struct gcrt_cycle_report {
   uint64_t number;
   enum gcrt_cycle_reason reason;
   bool concurrent;     /* marked beside the program */
+  bool spare;          /* and a processor was idle meanwhile */
   uint64_t begin, end; /* monotonic: of the first thing done, of the last stop */
   uint64_t end_realtime;
   uint64_t stopping_ns;  /* until all threads had stopped, in all stops */

@@ -28,6 +28,9 @@
 /* Where there are few processors, marking is expected to get no more than this of them, and it always gets some. */
 #define SHARE_MOST 0.5
 #define SHARE_LEAST 0.02
+/* Marking on a processor that is idle costs the program nothing, so it may begin earlier than Go's: after this part of
+ * the way, in percent. */
+enum { EARLY_IF_SPARE = 25 };
 /* Marking may be behind by this part of its work before anybody helps: it comes in batches. */
 enum { SLACK = 16 };
 
@@ -41,6 +44,7 @@ static struct {
   gcrt_word goal;
   gcrt_word phase; /* enum gcrt_pace */
   gcrt_word early; /* the next collection marks beside the program */
+  gcrt_word spare; /* there was an idle processor for the last one */
   gcrt_word changes;
   gcrt_word ended;     /* the time of the last collection */
   gcrt_word mark_ns;   /* of the last collection, if all markers share it well */
@@ -85,6 +89,7 @@ static struct gcrt_controller controller(void) {
   c.triggered = gcrt_load(&pacer.triggered);
   c.cons_mark = known(&pacer.cons_mark, CONS_MARK_GUESS);
   c.share = known(&pacer.share, c.share);
+  if (gcrt_load(&pacer.spare)) c.early = EARLY_IF_SPARE;
   return c;
 }
 
@@ -237,6 +242,7 @@ uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report) {
   gcrt_store(&pacer.globals, account.globals);
   gcrt_store(&pacer.triggered, SIZE_MAX);
   gcrt_store(&pacer.early, gcrt_concurrent_suits());
+  gcrt_store(&pacer.spare, report->spare);
   gcrt_store(&pacer.phase, GCRT_PACE_IDLE);
   return publish();
 }

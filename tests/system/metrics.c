@@ -302,6 +302,11 @@ START_TEST(collections_in_one_stop_have_one_pause) {
 }
 END_TEST
 
+static void *collect_thrice(void *unused) {
+  for (int i = 0; i < 3; i++) gc_collect();
+  return unused;
+}
+
 /* The tracker needs descriptors, and loses those that it has. Nothing is known of earlier collections, so the first one
  * of so many bytes counts as long. */
 static int child_fallback(int argc, char **argv) {
@@ -312,7 +317,8 @@ static int child_fallback(int argc, char **argv) {
   TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), argv[1]) == 0 && strcmp(reason, "") == 0);
   for (int fd = 3; fd < 10000; fd++) close(fd);
   TEST_REQUIRE(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, 0}) == 0);
-  for (int i = 0; i < 3; i++) gc_collect();
+  /* The main thread waits meanwhile: a thread alone would collect in one stop and try no tracker. */
+  system_on_thread(collect_thrice, NULL);
   TEST_REQUIRE(strcmp(runtime_metrics_tracker(&reason), "none") == 0);
   TEST_REQUIRE(strcmp(runtime_metrics_tracker(NULL), "none") == 0);
   struct runtime_metrics m = system_metrics();
@@ -320,6 +326,27 @@ static int child_fallback(int argc, char **argv) {
   printf("because: %s\n", reason);
   return 0;
 }
+
+/* One stop, although uffd would do, and a heap of which a stop is long. */
+static int child_alone(int argc, char **argv) {
+  (void)argc;
+  (void)argv;
+  gc_set_percent(-1);
+  make_list((void *)8000);
+  collect_thrice(NULL);
+  TEST_REQUIRE(system_metrics().num_concurrent_gc == 0);
+  TEST_REQUIRE(strcmp(runtime_metrics_tracker(NULL), "auto") == 0);
+  return 0;
+}
+
+START_TEST(the_only_thread_collects_in_one_stop) {
+  const char *environment[] = {"GCRT_TRACKER", "GCRT_STRESS", "GCRT_DEBUG", NULL};
+  struct test_child child =
+      test_child_exec_self("alone", NULL, &(struct test_child_options){.environment = environment});
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
 
 START_TEST(a_fallback_has_a_reason) {
   SKIP_WITHOUT_BACKGROUND();
@@ -350,8 +377,11 @@ START_TEST(a_tracker_that_was_chosen_has_no_fallback) {
 }
 END_TEST
 
-static const struct test_child_entry children[] = {
-    {"concurrent", child_concurrent}, {"one_stop", child_one_stop}, {"fallback", child_fallback}, {NULL, NULL}};
+static const struct test_child_entry children[] = {{"concurrent", child_concurrent},
+                                                   {"one_stop", child_one_stop},
+                                                   {"alone", child_alone},
+                                                   {"fallback", child_fallback},
+                                                   {NULL, NULL}};
 
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
@@ -369,6 +399,7 @@ static Suite *make_suite(void) {
   tcase_add_test(pauses, collections_in_one_stop_have_one_pause);
   TCase *concurrent = test_case(suite, "metrics-concurrent", 60);
   tcase_add_test(concurrent, concurrent_collections_are_counted);
+  tcase_add_test(concurrent, the_only_thread_collects_in_one_stop);
   tcase_add_test(concurrent, a_fallback_has_a_reason);
   tcase_add_test(concurrent, a_tracker_that_was_chosen_has_no_fallback);
   return suite;

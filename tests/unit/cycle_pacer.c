@@ -127,6 +127,9 @@ START_TEST(concurrent_collections_start_earlier) {
   /* Never before 0.7 of the way, nor after 0.95. */
   report.heap_flip = report.heap_grey = 300 * MIB;
   ASSERT_ABOUT(settle(&report), 64 * MIB + 64 * MIB / 10 * 7);
+  report.spare = true; /* but on a processor that is idle */
+  ASSERT_ABOUT(settle(&report), 64 * MIB + 64 * MIB / 4);
+  report.spare = false;
   report.heap_flip = report.heap_grey = report.heap_before + KIB;
   ASSERT_ABOUT(settle(&report), 64 * MIB + 64 * MIB / 100 * 95);
   /* One stop waits for the goal. */
