@@ -222,6 +222,25 @@ static int child_drop(int argc, char **argv) {
   return 0;
 }
 
+/* Threads are refused, also to who began as root. Collections become long, and are in one stop, with a reason. */
+static int child_alone(int argc, char **argv) {
+  (void)argc, (void)argv;
+  if (geteuid() == 0) TEST_REQUIRE(setgid(65534) == 0 && setuid(65534) == 0);
+  TEST_REQUIRE(setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0}) == 0);
+  static void **list;
+  const char *reason, *tracker;
+  for (size_t i = 0; i < 2000000 && (i < 400000 || *reason == '\0'); i++) {
+    void **node = gc_alloc(64);
+    node[0] = list;
+    list = node;
+    tracker = runtime_metrics_tracker(&reason);
+  }
+  printf("%s, %s\n", tracker, reason);
+  fflush(stdout);
+  TEST_REQUIRE(system_metrics().num_concurrent_gc == 0);
+  _exit(0);
+}
+
 static const struct test_child_entry children[] = {
     BUSY_CHILD,
     {"descriptors", child_descriptors},
@@ -229,6 +248,7 @@ static const struct test_child_entry children[] = {
     {"live", child_live},
     {"deny", child_deny},
     {"drop", child_drop},
+    {"alone", child_alone},
     {NULL, NULL},
 };
 
@@ -305,6 +325,19 @@ START_TEST(privileges_are_dropped) {
 }
 END_TEST
 
+START_TEST(no_thread_is_a_reason) {
+  const char *setting = _i == 0 ? "GCRT_TRACKER=auto" : "GCRT_TRACKER=mprotect";
+  struct test_child child = test_child_exec_self(
+      "alone", NULL,
+      &(struct test_child_options){
+          .environment = (const char *[]){setting, "GCRT_STRESS", "GCRT_DEBUG=gctrace=1", "GCRT_GOGC=100", NULL}});
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "none, the background thread cannot be started: ");
+  test_assert_err_has(&child, "none: the background thread cannot be started: ");
+  test_child_free(&child);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *tc = test_case(suite, "tracker", 120);
@@ -312,6 +345,7 @@ static Suite *make_suite(void) {
   tcase_add_loop_test(tc, auto_does_without, 0, sizeof denials / sizeof *denials);
   tcase_add_loop_test(tc, starts_without_proc, 0, sizeof trackers / sizeof *trackers);
   tcase_add_loop_test(tc, uffd_says_why, 0, 2);
+  tcase_add_loop_test(tc, no_thread_is_a_reason, 0, 2);
   tcase_add_loop_test(tc, privileges_are_dropped, 0, sizeof drops / sizeof *drops);
   return suite;
 }
