@@ -44,7 +44,7 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
 
 /* type, field, variable, default, low, high, text */
 #define GCRT_OPTIONS(OPTION)                                                                                           \
-  OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, 1000000,                                                                  \
+  OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, INT32_MAX,                                                                \
          "How much the heap may grow, in percent of what the last collection found alive and of the stacks and "       \
          "global variables that it searched, before the next one; "                                                    \
          "at least 4 MiB times this percentage. `off` collects only when gc_collect is called or memory runs out.")    \
