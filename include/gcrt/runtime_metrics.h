@@ -89,8 +89,8 @@ GC_API int runtime_metrics_read(struct runtime_metrics *m);
 /* What notes writes while objects are marked beside the program: "uffd", "explicit", or "none", with which every
  * collection is one stop. "auto" if GCRT_TRACKER leaves the choice to the library and no collection has been long
  * enough to need it. If reason is not NULL, *reason becomes why it is none although GCRT_TRACKER is not, such as
- * "userfaultfd: Operation not permitted"; otherwise "". Both texts last as long as the process. Any thread, not from a
- * signal handler. */
+ * "userfaultfd: Operation not permitted"; otherwise "". It may be for a while only, as when no thread can be started.
+ * Both texts last as long as the process. Any thread, not from a signal handler. */
 GC_API const char *runtime_metrics_tracker(const char **reason);
 
 GC_END_DECLARATIONS

@@ -44,7 +44,7 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
 
 /* type, field, variable, default, low, high, text */
 #define GCRT_OPTIONS(OPTION)                                                                                           \
-  OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, 1000000,                                                                  \
+  OPTION(PERCENT, gogc, "GCRT_GOGC", 100, 0, INT32_MAX,                                                                \
          "How much the heap may grow, in percent of what the last collection found alive and of the stacks and "       \
          "global variables that it searched, before the next one; "                                                    \
          "at least 4 MiB times this percentage. `off` collects only when gc_collect is called or memory runs out.")    \
@@ -61,8 +61,8 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
   OPTION(COUNT, stop_timeout, "GCRT_STOP_TIMEOUT", 10000, 10, 3600000,                                                 \
          "Milliseconds after which a thread that does not stop is named on standard error.")                           \
   OPTION(SIZE, heap_reserve, "GCRT_HEAP_RESERVE", 256 * GCRT_SIZE_GIB, 16 * 1024 * 1024, 4096 * GCRT_SIZE_GIB,         \
-         "Address space reserved for the heap, the most it can ever grow to. Less is taken when an address-space "     \
-         "limit (RLIMIT_AS) leaves less.")                                                                             \
+         "Address space reserved for the heap, the most it can ever grow to. If that is more than three quarters of "  \
+         "what an address-space limit (RLIMIT_AS) leaves, it is half of what it leaves.")                              \
   OPTION(                                                                                                              \
       TRACKER, tracker, "GCRT_TRACKER", GCRT_CHOOSE_auto, 0, GCRT_TRACKER_CHOICES - 1,                                 \
       "How writes are noted while objects are marked beside the program. `uffd` is the kernel's userfaultfd (Linux "   \

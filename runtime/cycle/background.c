@@ -3,14 +3,16 @@
  * the last collection there is another one, of whatever kind suits, so that a program which allocates no more gets back
  * what it has dropped. An idle program is woken once in that time.
  *
- * Started by the first mutator that wants it, parked, as making a thread may wait for one that loads a library. It
- * blocks every signal and is no mutator. Thread-safe, not async-signal-safe. */
+ * Started by the first mutator that wants it, parked, as making a thread may wait for one that loads a library; with
+ * signals blocked, as a handler that leaves by a jump must not take the lock with it. It blocks every signal and is no
+ * mutator. Thread-safe, not async-signal-safe. */
 #include "base/bits.h"
 #include "cycle/controller.h"
 #include "cycle/phases.h"
 #include "sys/clock.h"
 #include "sys/lock.h"
 #include "sys/proc.h"
+#include "sys/signal.h"
 #include "world/park.h"
 
 /* Starting a thread takes less than a millisecond, unless it waits for what the waiting thread holds. */
@@ -19,6 +21,7 @@ enum { START_PATIENCE_NS = 50000000 };
 static struct {
   struct gcrt_lock starting; /* nobody waits for it long: who starts the thread may wait for who wants it */
   gcrt_word started;
+  gcrt_word refused;    /* the last attempt failed */
   gcrt_word reasons;    /* a bit for each enum gcrt_cycle_reason that is asked for */
   gcrt_word generation; /* of the thread that serves; another one ends */
 } background;
@@ -64,19 +67,30 @@ static bool wait_for_start(void) {
   return gcrt_load_acquire(&background.started) != 0;
 }
 
-bool gcrt_background_start(void) {
-  if (gcrt_load_acquire(&background.started)) return true;
-  if (!gcrt_lock_try(&background.starting)) return wait_for_start();
-  bool started = gcrt_load(&background.started) != 0;
-  if (!started) {
-    GCRT_PARK_SCOPE(park);
-    started = gcrt_thread_start(serve, (void *)gcrt_load(&background.generation), "gcrt-cycle");
-    gcrt_store_release(&background.started, started);
-    gcrt_futex_wake(&background.started, INT32_MAX);
-  }
-  gcrt_unlock(&background.starting);
+/* With the starting lock held. */
+static bool start_one(void) {
+  GCRT_PARK_SCOPE(park);
+  bool started = gcrt_thread_start(serve, (void *)gcrt_load(&background.generation), "gcrt-cycle");
+  gcrt_store(&background.refused, !started);
+  gcrt_store_release(&background.started, started);
+  gcrt_futex_wake(&background.started, INT32_MAX);
   return started;
 }
+
+bool gcrt_background_start(void) {
+  if (gcrt_load_acquire(&background.started)) return true;
+  sigset_t signals;
+  gcrt_signal_block_all(&signals);
+  bool mine = gcrt_lock_try(&background.starting), started = false;
+  if (mine) {
+    started = gcrt_load(&background.started) != 0 || start_one();
+    gcrt_unlock(&background.starting);
+  }
+  gcrt_signal_restore(&signals);
+  return mine ? started : wait_for_start();
+}
+
+bool gcrt_background_refused(void) { return gcrt_load(&background.refused) != 0; }
 
 void gcrt_background_request(enum gcrt_cycle_reason reason) {
   if (gcrt_set_bits(&background.reasons, (size_t)1 << reason)) gcrt_futex_wake(&background.reasons, 1);

@@ -102,6 +102,10 @@ bool gcrt_concurrent_suits(void) {
 const char *gcrt_cycle_tracker(const char **reason) {
   size_t state = gcrt_load_acquire(&tracker.state);
   *reason = state == REFUSED ? tracker.reason : "";
+  if (state != REFUSED && gcrt_options.tracker != GCRT_CHOOSE_none && gcrt_background_refused()) {
+    *reason = "the background thread cannot be started: the limit on threads is reached, or there is no memory";
+    return gcrt_tracker_names[GCRT_CHOOSE_none];
+  }
   if (state == UNKNOWN || state == TRYING) return gcrt_tracker_names[gcrt_options.tracker];
   if (state == REFUSED) return gcrt_tracker_names[GCRT_CHOOSE_none];
   return gcrt_tracker_names[asked_for() ? gcrt_options.tracker : GCRT_CHOOSE_uffd];

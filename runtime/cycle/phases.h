@@ -70,6 +70,8 @@ void gcrt_cycle_in_loader(void (*call)(void *), void *argument);
 /* background.c: the thread on which concurrent collections run. */
 /* Starts it if it does not run. False: the system refuses. */
 bool gcrt_background_start(void);
+/* Whether that was so the last time. */
+bool gcrt_background_refused(void);
 /* Whether there was no collection for so long that it is time for one. */
 bool gcrt_background_overdue(void);
 /* Asks it for a collection, without waiting. */

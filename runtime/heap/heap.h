@@ -6,6 +6,8 @@
 
 /* reservation.c: takes the address space (at most `bytes`, less under RLIMIT_AS) and the tables. Once, before all. */
 void gcrt_heap_init(size_t bytes);
+/* Makes the tables usable for the first `chunks` chunks, under gcrt_heap.pages_lock. False: no memory. */
+bool gcrt_heap_commit_tables(size_t chunks);
 
 /* pages.c: runs of chunks. Thread-safe. */
 /* A run of n free chunks, the first at a multiple of `alignment` chunks (a power of two), committed and counted as

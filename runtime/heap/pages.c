@@ -69,15 +69,20 @@ static size_t find_run(size_t n, size_t alignment) {
   }
 }
 
+/* The tables first: a chunk without its entries is of no use. */
+static bool commit_up_to(size_t end) {
+  char *start = (char *)gcrt_chunk_address(gcrt_heap.committed);
+  return gcrt_heap_commit_tables(end) && gcrt_memory_commit(start, (end - gcrt_heap.committed) * GCRT_CHUNK);
+}
+
 /* Commits up to `end` chunks at least. */
 static bool commit(size_t end) {
   if (end <= gcrt_heap.committed) return true;
   size_t total = gcrt_heap.reserved / GCRT_CHUNK;
   size_t wanted = gcrt_min(total, gcrt_align_up(end, COMMIT_CHUNKS));
-  char *start = (char *)gcrt_chunk_address(gcrt_heap.committed);
-  if (!gcrt_memory_commit(start, (wanted - gcrt_heap.committed) * GCRT_CHUNK)) {
+  if (!commit_up_to(wanted)) {
     wanted = end;
-    if (!gcrt_memory_commit(start, (wanted - gcrt_heap.committed) * GCRT_CHUNK)) return false;
+    if (!commit_up_to(wanted)) return false;
   }
   advise(gcrt_heap.committed, wanted);
   gcrt_heap.committed = wanted;

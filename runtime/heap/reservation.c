@@ -1,15 +1,19 @@
 /* The reservation: the heap's address space and its tables, taken once at start.
  *
- * The tables are as large as the reservation can ever need and are touched as the heap grows, so they cost address
- * space, not memory. Under RLIMIT_AS both shrink: half of what is left goes to the heap, as the program needs the rest.
+ * The tables are as large as the reservation can ever need. What belongs to chunks is made usable with them
+ * (gcrt_heap_commit_tables), ahead of use in steps: the system counts usable memory in full against RLIMIT_DATA and
+ * where overcommitting is forbidden, and what is not usable only against RLIMIT_AS. There both shrink. The bit maps,
+ * which are small and walked to their ends, and the central lists are usable from the start.
  *
- * Called once by initialisation, with no other thread. Growing tables were not chosen: the marker would need another
- * level of indirection for each pointer. */
+ * Taken by initialisation, with no other thread; made usable under gcrt_heap.pages_lock. Growing tables were not
+ * chosen: the marker would need another level of indirection for each pointer. */
 #include "base/report.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
 #include "sys/memory.h"
+
+enum { TABLE_CHUNKS = 256 }; /* 16 MiB of heap, whose entries are made usable in one go: 1.4 MiB */
 
 struct gcrt_heap gcrt_heap;
 struct gcrt_heap_stats gcrt_heap_stats;
@@ -18,12 +22,13 @@ struct gcrt_heap_stats gcrt_heap_stats;
 struct table {
   void **address;
   size_t each, chunks_a_byte, fixed;
+  bool huge; /* of a large heap it has huge pages */
 };
 
 static const struct table tables[] = {
     {(void **)&gcrt_heap.chunks, .each = sizeof(struct gcrt_chunk)},
     {(void **)&gcrt_heap.allocs, .each = GCRT_WORDS * sizeof(gcrt_word)},
-    {(void **)&gcrt_heap.marks[0], .each = 1 << GCRT_MARKS_SHIFT},
+    {(void **)&gcrt_heap.marks[0], .each = 1 << GCRT_MARKS_SHIFT, .huge = true},
     {(void **)&gcrt_heap.marks[1], .each = 1 << GCRT_MARKS_SHIFT_FINE},
     {(void **)&gcrt_heap.spans, .each = sizeof(struct gcrt_span)},
     {(void **)&gcrt_heap.written, .each = sizeof(uint16_t)},
@@ -41,18 +46,53 @@ static size_t table_size(const struct table *table, size_t chunks) {
   return gcrt_align_up(bytes, gcrt_page_size());
 }
 
+/* Bytes at the beginning of each table that are usable. */
+static size_t usable[GCRT_COUNT(tables)];
+
+/* Makes a table usable up to a byte. */
+static bool commit_table(size_t i, size_t bytes) {
+  if (bytes <= usable[i]) return true;
+  if (!gcrt_memory_commit((char *)*tables[i].address + usable[i], bytes - usable[i])) return false;
+  usable[i] = bytes;
+  return true;
+}
+
 /* All tables, or none. */
 static bool take_tables(size_t chunks) {
   for (size_t i = 0; i < GCRT_COUNT(tables); i++) {
-    *tables[i].address = gcrt_memory_map(table_size(&tables[i], chunks));
-    if (*tables[i].address) continue;
+    size_t size = table_size(&tables[i], chunks);
+    *tables[i].address = gcrt_memory_reserve_tables(size);
+    usable[i] = 0;
+    if (*tables[i].address && (tables[i].each || commit_table(i, size))) continue;
+    if (*tables[i].address) gcrt_memory_unmap(*tables[i].address, size);
     while (i-- > 0) gcrt_memory_unmap(*tables[i].address, table_size(&tables[i], chunks));
     return false;
   }
   return true;
 }
 
-/* The address space and its tables. RLIMIT_DATA and strict overcommit count the tables, RLIMIT_AS counts both. */
+/* Where a table ends that has huge pages: each is usable as a whole, or it is none. */
+static size_t whole_huge_pages(const struct table *table, size_t bytes, size_t most) {
+  uintptr_t start = (uintptr_t)*table->address;
+  return gcrt_min(most, gcrt_align_up(start + bytes, GCRT_HUGE_PAGE) - start);
+}
+
+static bool commit_tables(size_t chunks, bool huge) {
+  size_t total = gcrt_heap.reserved / GCRT_CHUNK;
+  for (size_t i = 0; i < GCRT_COUNT(tables); i++) {
+    size_t bytes = table_size(&tables[i], chunks);
+    if (huge && tables[i].huge) bytes = whole_huge_pages(&tables[i], bytes, table_size(&tables[i], total));
+    if (!commit_table(i, bytes)) return false;
+  }
+  return true;
+}
+
+bool gcrt_heap_commit_tables(size_t chunks) {
+  size_t ahead = gcrt_min(gcrt_align_up(chunks, TABLE_CHUNKS), gcrt_heap.reserved / GCRT_CHUNK);
+  return commit_tables(ahead, ahead > GCRT_HUGE_FROM) || commit_tables(chunks, false);
+}
+
+/* The address space and its tables. RLIMIT_AS counts both. */
 static bool take(size_t bytes) {
   void *base = gcrt_memory_reserve(bytes, GCRT_HUGE_PAGE);
   if (!base) return false;
@@ -65,10 +105,16 @@ static bool take(size_t bytes) {
   return true;
 }
 
+/* Who asks for an amount that fits is to have it. Who asks for more than that, as the default does, gets half of what
+ * is left: the program needs room for its stacks, its libraries and malloc. */
+static size_t within_address_space(size_t bytes, size_t left) {
+  return left == SIZE_MAX || bytes <= left - left / 4 ? bytes : left / 2;
+}
+
 void gcrt_heap_init(size_t bytes) {
   size_t minimum = (size_t)16 * GCRT_CHUNK;
   size_t left = gcrt_memory_address_space_left();
-  if (left != SIZE_MAX && left / 2 < bytes) bytes = left / 2;
+  bytes = within_address_space(bytes, left);
   for (;; bytes /= 2) {
     bytes = gcrt_align_down(bytes, (size_t)64 * GCRT_CHUNK);
     if (bytes < minimum) gcrt_fatal("cannot reserve address space for the heap: %zu bytes are left", left);

@@ -168,7 +168,7 @@ GCRT_READS_FOREIGN_MEMORY GCRT_INLINE void scan(struct loop *loop, uintptr_t sta
 /* A large object: in slices, which other markers may take. */
 GCRT_READS_FOREIGN_MEMORY GCRT_NOINLINE static void scan_large(struct loop *loop, uintptr_t start) {
   uintptr_t end = start + gcrt_heap.spans[gcrt_chunk_index(start)].size;
-  if (end - start > GCRT_SLICE && gcrt_team_share((struct gcrt_range){start, end})) return;
+  if (end - start > GCRT_SLICE && gcrt_work_share((struct gcrt_range){start, end})) return;
   loop->scanned += end - start;
   scan(loop, start, end);
 }

@@ -63,7 +63,9 @@ bool gcrt_team_is_to_rest(const struct gcrt_marker *marker);
 void gcrt_team_overflowed(void);
 /* The marker has scanned so many bytes of objects more. */
 void gcrt_team_scanned(const struct gcrt_marker *marker, size_t bytes);
+
+/* work.c, for marker.c */
 /* Shares what is left of a large object. False: there is no room, scan it yourself. */
-bool gcrt_team_share(struct gcrt_range range);
+bool gcrt_work_share(struct gcrt_range range);
 
 #endif

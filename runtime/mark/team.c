@@ -1,7 +1,6 @@
 /* The team of markers: who marks what, and when all is done.
  *
- * Work comes from five places: the roots, taken in slices; written pages, by parts of the heap; the spans of
- * uncollectable objects; large objects, in slices; and the deques of blocks of the members.
+ * Work comes from the sources (work.c) and from the deques of blocks of the members.
  *
  * Who takes part stands in one word, the crew: how many are there, how many of them are idle, whether the job is open,
  * and a count of changes. A member gets busy only while the job is open; it calls itself idle when its own queues are
@@ -16,12 +15,13 @@
  * Mutators may help while objects are marked beside the program, as guests: each steals a block, marks some of what
  * that leads to, puts the rest where others steal it, and goes.
  *
- * The caller of gcrt_mark_all is member 0, with the mutators stopped. Cursors are under `lock`. Not async-signal-safe.
+ * The caller of gcrt_mark_all is member 0, with the mutators stopped. Not async-signal-safe.
  */
 #include "mark/marker.h"
 #include "mark/copies.h"
 #include "mark/mark.h"
 #include "mark/pace.h"
+#include "mark/work.h"
 
 #include "base/report.h"
 #include "sys/clock.h"
@@ -31,14 +31,8 @@
 #include "sys/registers.h"
 #include "world/park.h"
 
-/* Of spans: of those that are looked at one by one. Of others a bit is. */
-enum { SHARED_RANGES = 256, SPANS_IN_ONE_GO = 512 };
-
-/* Chunks whose written pages are looked for in one go: if mutators may help, by markers and by them; if not. */
-enum { CHUNKS_SHARED = 64, CHUNKS_ASSIST = 4, CHUNKS = 1024 };
-
 /* Mutators that help at the same time, each for so many objects. */
-enum { GUESTS = 4, ASSIST_OBJECTS = 128 };
+enum { GUESTS = 4, ASSIST_OBJECTS = 128, ASSIST_CHUNKS = 4 };
 
 /* Markers on idle processors: objects at a time, and how often they look for more before they go. */
 enum { EXTRA_OBJECTS = 512, EXTRA_TURNS = 2000 };
@@ -69,19 +63,6 @@ static struct {
   gcrt_word firm;       /* those of them that stay until its end */
   unsigned extra;       /* how many more may come to jobs beside the program */
   gcrt_word until_call; /* what is left to be done before helpers are called; 0: they were */
-
-  struct gcrt_lock lock;
-  const struct gcrt_root *roots;
-  size_t root_count, root;
-  uintptr_t root_at; /* in roots[root]; 0: at its start */
-  gcrt_mark_pages *pages;
-  bool pages_shared; /* with mutators */
-  size_t page;       /* chunks whose pages were looked at */
-  size_t span;       /* chunks looked at for uncollectable spans, or all */
-  bool rescan;       /* all marked objects are scanned again, instead of the roots */
-  struct gcrt_range shared[SHARED_RANGES];
-  size_t shared_count;
-  gcrt_word sources; /* 0: roots, pages, spans and shared ranges are all taken */
 } team;
 
 gcrt_word gcrt_team_crew, gcrt_team_hungry;
@@ -91,140 +72,6 @@ void gcrt_team_overflowed(void) { gcrt_store(&team.overflowed, 1); }
 void gcrt_team_scanned(const struct gcrt_marker *marker, size_t bytes) {
   gcrt_add(&team.scanned, bytes);
   if (marker >= team.markers + team.members) gcrt_add(&team.assisted, bytes);
-}
-
-bool gcrt_team_share(struct gcrt_range range) {
-  gcrt_lock(&team.lock);
-  bool room = team.shared_count < SHARED_RANGES;
-  if (room) {
-    team.shared[team.shared_count++] = range;
-    gcrt_store_release(&team.sources, 1);
-  }
-  gcrt_unlock(&team.lock);
-  return room;
-}
-
-struct work {
-  enum { NOTHING, ROOT, SLICE, PAGES, SPANS } kind;
-  struct gcrt_range range;
-  bool one_past_end;
-  size_t first, end; /* chunks */
-};
-
-static bool take_root(struct work *work) {
-  if (team.rescan || team.root == team.root_count) return false;
-  const struct gcrt_root *root = &team.roots[team.root];
-  uintptr_t start = team.root_at ? team.root_at : root->range.start;
-  uintptr_t end = root->range.end - start > GCRT_SLICE ? start + GCRT_SLICE : root->range.end;
-  *work = (struct work){.kind = ROOT, .range = {start, end}, .one_past_end = root->kind == GCRT_ROOT_STACK};
-  team.root_at = end;
-  if (end == root->range.end) {
-    team.root++;
-    team.root_at = 0;
-  }
-  return true;
-}
-
-static bool take_shared(struct work *work) {
-  if (team.shared_count == 0) return false;
-  struct gcrt_range *range = &team.shared[team.shared_count - 1];
-  uintptr_t end = range->end - range->start > GCRT_SLICE ? range->start + GCRT_SLICE : range->end;
-  *work = (struct work){.kind = SLICE, .range = {range->start, end}};
-  range->start = end;
-  if (end == range->end) team.shared_count--;
-  return true;
-}
-
-static bool take_pages(struct work *work, size_t chunks) {
-  size_t total = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
-  if (!team.pages || team.rescan || team.page >= total) return false;
-  *work = (struct work){.kind = PAGES, .first = team.page, .end = gcrt_min(total, team.page + chunks)};
-  team.page = work->end;
-  return true;
-}
-
-static bool take_spans(struct work *work) {
-  size_t total = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
-  if (team.span >= total) return false;
-  work->kind = SPANS;
-  work->first = team.span;
-  size_t count = SPANS_IN_ONE_GO * (team.rescan ? 1 : 64);
-  work->end = team.span = gcrt_min(total, team.span + count);
-  return true;
-}
-
-static bool take_work(struct work *work) {
-  if (gcrt_load_acquire(&team.sources) == 0) return false;
-  gcrt_lock(&team.lock);
-  size_t chunks = team.pages_shared ? CHUNKS_SHARED : CHUNKS;
-  bool taken = take_root(work) || take_shared(work) || take_pages(work, chunks) || take_spans(work);
-  if (!taken) gcrt_store(&team.sources, 0);
-  gcrt_unlock(&team.lock);
-  return taken;
-}
-
-/* Scans some written pages, without marking all that they lead to. False: there are none left to take. */
-static bool scan_some_pages(struct gcrt_marker *marker, size_t chunks) {
-  struct work work;
-  if (gcrt_load_acquire(&team.sources) == 0 || !team.pages_shared) return false;
-  gcrt_lock(&team.lock);
-  bool taken = take_pages(&work, chunks);
-  gcrt_unlock(&team.lock);
-  if (!taken) return false;
-  team.pages(marker, work.first, work.end);
-  gcrt_marker_leave(marker);
-  return true;
-}
-
-/* Objects of one span: the white ones become grey, or, after an overflow, the black ones are scanned again. */
-static void scan_span(struct gcrt_marker *marker, size_t first, const struct gcrt_chunk *chunk) {
-  gcrt_mark *marks = gcrt_span_marks(chunk);
-  for (size_t word = 0; word * 64 < chunk->cells; word++) {
-    uint64_t cells = gcrt_marks_with(marks + 64 * word, team.rescan ? gcrt_black() : gcrt_heap.white);
-    uintptr_t start = gcrt_chunk_address(first) + word * 64 * chunk->cell;
-    if (team.rescan) {
-      gcrt_marker_rescan(marker, start, chunk->cell, cells);
-    } else {
-      gcrt_marker_visit(marker, start, chunk->cell, cells);
-    }
-  }
-}
-
-/* Uncollectable objects are roots; after an overflow every marked object is as good as one. */
-static void scan_spans(struct gcrt_marker *marker, size_t first, size_t end) {
-  for (size_t i = first; i < end; i++) {
-    size_t left = ~(size_t)0;
-    if (!team.rescan) {
-      left = gcrt_load(&gcrt_heap.uncollectable_map[i / 64]) >> (i % 64);
-      if (left == 0) {
-        i = i / 64 * 64 + 63;
-        continue;
-      }
-    }
-    const struct gcrt_chunk *chunk = &gcrt_heap.chunks[i];
-    if (!(left & 1) || gcrt_chunk_cells(chunk) == 0 || chunk->first != i) continue;
-    if (!(chunk->flags & GCRT_FLAG_NOSCAN)) scan_span(marker, i, chunk);
-  }
-}
-
-static void do_work(struct gcrt_marker *marker, const struct work *work) {
-  switch (work->kind) {
-  case ROOT:
-    gcrt_marker_root(marker, work->range, work->one_past_end);
-    break;
-  case SLICE:
-    gcrt_marker_slice(marker, work->range);
-    break;
-  case PAGES:
-    team.pages(marker, work->first, work->end);
-    gcrt_marker_rest(marker);
-    break;
-  case SPANS:
-    scan_spans(marker, work->first, work->end);
-    break;
-  case NOTHING:
-    break;
-  }
 }
 
 /* Marker i of all whose deques may hold something: the members, then the guests. */
@@ -258,7 +105,7 @@ static bool steal(struct gcrt_marker *marker) {
 }
 
 static bool work_in_sight(void) {
-  if (gcrt_load_acquire(&team.sources)) return true;
+  if (gcrt_work_is_left()) return true;
   unsigned members = (unsigned)gcrt_load_acquire(&team.started) + 1;
   for (unsigned i = 0; i < members + GUESTS; i++) {
     if (!gcrt_deque_empty(&peer(i, members)->deque)) return true;
@@ -337,10 +184,10 @@ static void work_as(struct gcrt_marker *marker) {
     uint64_t begin = gcrt_clock_thread_cpu();
     gcrt_marker_rest(marker);
     for (;;) {
-      struct work work = {0};
-      if (take_work(&work)) {
-        do_work(marker, &work);
-        if (marker == team.markers) (void)call_helpers(work.kind == PAGES ? PAGES_COUNT : SLICE_COUNTS);
+      struct gcrt_work work;
+      if (gcrt_work_take(&work)) {
+        gcrt_work_do(marker, &work);
+        if (marker == team.markers) (void)call_helpers(work.kind == GCRT_WORK_PAGES ? PAGES_COUNT : SLICE_COUNTS);
       } else if (!steal(marker)) {
         break;
       }
@@ -356,7 +203,7 @@ static void work_as(struct gcrt_marker *marker) {
 /* A little of what there is to do. False: there is nothing. */
 static bool help(struct gcrt_marker *marker, size_t objects, size_t chunks) {
   struct gcrt_block *block = next_block_of(marker);
-  bool helped = block || scan_some_pages(marker, chunks);
+  bool helped = block || gcrt_work_scan_pages(marker, chunks);
   if (block) gcrt_marker_assist(marker, block, objects);
   gcrt_marker_finish(marker);
   return helped;
@@ -370,7 +217,7 @@ static void work_as_extra(struct gcrt_marker *marker) {
   join();
   while (stays && get_busy()) {
     uint64_t begin = gcrt_clock_thread_cpu();
-    while (stays && help(marker, EXTRA_OBJECTS, CHUNKS_SHARED)) stays = gcrt_thread_preemptions() == preempted;
+    while (stays && help(marker, EXTRA_OBJECTS, GCRT_WORK_CHUNKS)) stays = gcrt_thread_preemptions() == preempted;
     gcrt_store(&gcrt_team_hungry, 1);
     gcrt_add(&team.cpu_ns, gcrt_clock_thread_cpu() - begin);
     get_idle();
@@ -456,7 +303,7 @@ bool gcrt_mark_assist(void) {
     if (busy) {
       struct gcrt_marker *marker = &team.markers[team.members + i];
       uint64_t begin = gcrt_clock_thread_cpu();
-      helped = help(marker, ASSIST_OBJECTS, CHUNKS_ASSIST);
+      helped = help(marker, ASSIST_OBJECTS, ASSIST_CHUNKS);
       if (!helped) gcrt_store(&gcrt_team_hungry, 1);
       uint64_t ns = gcrt_clock_thread_cpu() - begin;
       gcrt_add(&team.cpu_ns, ns);
@@ -474,22 +321,13 @@ bool gcrt_mark_assist(void) {
 static void mark_until_done(const struct gcrt_root *roots, size_t count, bool spans, unsigned members, bool open,
                             gcrt_mark_pages *pages) {
   members = (unsigned)gcrt_min(members, gcrt_load_acquire(&team.started) + 1);
-  team.roots = roots;
-  team.root_count = count;
-  team.rescan = false;
-  team.pages = pages;
-  team.page = 0;
-  team.span = spans ? 0 : SIZE_MAX;
+  gcrt_work_begin(roots, count, spans, pages);
   for (;;) {
-    team.root = 0;
-    team.root_at = 0;
-    gcrt_store(&team.sources, 1);
     run_job(members, open);
     if (!gcrt_load(&team.overflowed)) break;
     gcrt_store(&team.overflowed, 0);
     gcrt_add(&team.overflows, 1);
-    team.rescan = true;
-    team.span = 0;
+    gcrt_work_begin_again();
   }
 }
 
@@ -542,9 +380,9 @@ void gcrt_mark_grey_out(unsigned members, bool uncollectable) {
 
 void gcrt_mark_pages_beside(unsigned members, gcrt_mark_pages *pages, bool shared) {
   bound_blocks();
-  team.pages_shared = shared;
+  gcrt_work_share_pages(shared);
   mark_until_done(NULL, 0, false, members, true, pages);
-  team.pages_shared = false;
+  gcrt_work_share_pages(false);
 }
 
 static size_t markers_size(unsigned members) {
@@ -558,6 +396,7 @@ void gcrt_mark_init(unsigned members) {
   team.members = members;
   /* It holds addresses of objects from marking to marking: as a root it would keep them alive. */
   gcrt_loader_exclude(&team, &team + 1);
+  gcrt_work_init();
 }
 
 unsigned gcrt_mark_members(void) { return team.members; }
@@ -586,8 +425,7 @@ static void abandon(void) {
   gcrt_copies_after_fork();
   gcrt_notes_after_fork();
   gcrt_store(&team.overflowed, 0);
-  gcrt_store(&team.sources, 0);
-  team.shared_count = 0;
+  gcrt_work_forget();
 }
 
 void gcrt_mark_after_fork(void) {
@@ -599,6 +437,5 @@ void gcrt_mark_after_fork(void) {
   gcrt_store(&gcrt_team_crew, 0);
   for (unsigned i = 0; i < GUESTS; i++) gcrt_lock_reset(&team.guests[i]);
   gcrt_lock_reset(&team.starting);
-  gcrt_lock_reset(&team.lock);
   gcrt_block_reset_lock();
 }

@@ -117,11 +117,14 @@ void gcrt_memory_release(void *start, size_t size) {
 
 bool gcrt_memory_release_lazily(void *start, size_t size) { return madvise(start, size, MADV_FREE) == 0; }
 
-void *gcrt_memory_map(size_t size) {
-  void *start = map(NULL, size, PROT_READ | PROT_WRITE);
+static void *map_tables(size_t size, int protection) {
+  void *start = map(NULL, size, protection);
   if (start) name_range(start, size, "gcrt tables");
   return start;
 }
+
+void *gcrt_memory_reserve_tables(size_t size) { return map_tables(size, PROT_NONE); }
+void *gcrt_memory_map(size_t size) { return map_tables(size, PROT_READ | PROT_WRITE); }
 
 void gcrt_memory_unmap(void *start, size_t size) { (void)munmap(start, size); }
 

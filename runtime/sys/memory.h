@@ -12,6 +12,9 @@ size_t gcrt_page_size(void);
  * address where integers rarely look like pointers. NULL if the system refuses. */
 void *gcrt_memory_reserve(size_t size, size_t alignment);
 
+/* The same anywhere, for the library's own tables. */
+void *gcrt_memory_reserve_tables(size_t size);
+
 /* Makes a part of a reservation usable: zeroed, resident when touched. False: out of memory or a limit. */
 bool gcrt_memory_commit(void *start, size_t size);
 

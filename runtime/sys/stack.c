@@ -1,11 +1,12 @@
 /* Stack bounds of the calling thread.
  *
  * For the initial thread the mapping that holds __libc_stack_end tells the upper end; pthread_getattr_np would tell the
- * same through stdio and malloc. Below, it may grow to RLIMIT_STACK or to the next mapping, whichever comes first. All
- * other threads are asked for through pthread_getattr_np, which knows stacks that the program supplied; a thread that
- * forked keeps its stack and is told apart by where its frames are, not by its id. That allocates with malloc, which
- * ThreadSanitizer's runtime cannot stand in a thread that it does not know yet: there the mapping that holds the
- * control block tells. No lock. */
+ * same through stdio and malloc. Below, it may grow to RLIMIT_STACK or to the next mapping, whichever comes first.
+ * Without /proc the name of the executed file tells the upper end, as the kernel puts it above all else, and of what
+ * lies below only that the kernel keeps some room free. All other threads are asked for through pthread_getattr_np,
+ * which knows stacks that the program supplied; a thread that forked keeps its stack and is told apart by where its
+ * frames are, not by its id. That allocates with malloc, which ThreadSanitizer's runtime cannot stand in a thread that
+ * it does not know yet: there the mapping that holds the control block tells. No lock. */
 #include "sys/stack.h"
 #include "base/bits.h"
 #include "sys/maps.h"
@@ -17,6 +18,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -25,6 +28,9 @@
 
 /* Set by the dynamic loader (or the start code of a static program) to the first frame of the initial thread. */
 extern void *__libc_stack_end;
+
+/* The least that Linux keeps free of mappings below the initial stack, whatever its limit. */
+#define ROOM_TO_GROW ((uintptr_t)128 << 20)
 
 /* The mapping that holds address, and where the one before it ends. */
 static bool find_mapping(uintptr_t address, struct gcrt_mapping *found, uintptr_t *before) {
@@ -40,22 +46,36 @@ static bool find_mapping(uintptr_t address, struct gcrt_mapping *found, uintptr_
   return holds;
 }
 
+/* RLIMIT_STACK, at most `most`. */
+static uintptr_t stack_limit(uintptr_t most) {
+  struct rlimit limit;
+  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return most;
+  return (uintptr_t)gcrt_min(limit.rlim_cur, most);
+}
+
+/* The initial stack without the list of mappings. */
+static void guess_initial(struct gcrt_bounds *bounds) {
+  size_t page = gcrt_page_size();
+  uintptr_t first = (uintptr_t)__libc_stack_end;
+  const char *name = (const char *)getauxval(AT_EXECFN); /* NOLINT(performance-no-int-to-ptr) */
+  bounds->high = gcrt_align_up(first + 1, page);
+  if ((uintptr_t)name >= first) bounds->high = gcrt_align_up((uintptr_t)name + strlen(name) + 1, page);
+  bounds->low = gcrt_align_up(bounds->high - stack_limit(ROOM_TO_GROW), page);
+}
+
 /* Whether the calling thread runs on the initial thread's stack; its bounds if so. */
 static bool initial_bounds(uintptr_t frame, struct gcrt_bounds *bounds) {
   struct gcrt_mapping stack;
   uintptr_t before;
-  if (!find_mapping((uintptr_t)__libc_stack_end, &stack, &before)) return false;
-  if (frame < stack.start || frame >= stack.end) return false;
-  bounds->high = stack.end;
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= stack.end - before) {
-    bounds->low = before;
+  if (find_mapping((uintptr_t)__libc_stack_end, &stack, &before)) {
+    bounds->high = stack.end;
+    bounds->low = gcrt_align_up(stack.end - stack_limit(stack.end - before), gcrt_page_size());
+    /* The limit may have been lowered since the stack grew. */
+    bounds->low = gcrt_min(bounds->low, stack.start);
   } else {
-    bounds->low = gcrt_align_up(stack.end - limit.rlim_cur, gcrt_page_size());
+    guess_initial(bounds);
   }
-  /* The limit may have been lowered since the stack grew. */
-  bounds->low = gcrt_min(bounds->low, stack.start);
-  return true;
+  return frame >= bounds->low && frame < bounds->high;
 }
 
 /* The bounds of a thread that is not the initial one. */

@@ -75,7 +75,7 @@ static void adopt(struct gcrt_thread *thread) {
   if (gcrt_stop_signal) gcrt_signal_unblock(gcrt_stop_signal);
   if (gcrt_fault_signal) gcrt_signal_unblock(gcrt_fault_signal);
   if (!gcrt_stack_bounds(&thread->stack)) {
-    /* A thread of unknown make: all above the present frame up to the end of the mapping is its stack. */
+    /* A thread of unknown make: what it keeps above the present frame would not be found. */
     uintptr_t here = (uintptr_t)__builtin_frame_address(0);
     gcrt_fatal("thread %d: the bounds of its stack around %p are not to be had", thread->tid, (void *)here);
   }

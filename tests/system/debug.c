@@ -178,7 +178,8 @@ static void match_line(const char *pattern, const char *line, regmatch_t *match)
 }
 
 START_TEST(pacer_trace_has_a_plan_and_a_result) {
-  struct test_child child = run_with(pacer_traces[_i].tracker, "work", "13", "gcpacertrace=1", "");
+  /* Deep enough for several collections by the goal: a single one may begin when all allocation is over. */
+  struct test_child child = run_with(pacer_traces[_i].tracker, "work", "15", "gcpacertrace=1", "");
   if (system_uffd_refused(&child)) TEST_SKIP("%s", child.err);
   test_assert_exited(&child, 0);
   unsigned cycles = 0, seen = 0, growing = 0;

@@ -135,10 +135,22 @@ static int child_start(int argc, char **argv) {
   return 0;
 }
 
-/* Lowers RLIMIT_AS to argv[1] MiB and executes this program again as the child argv[2]. */
-static int child_limited(int argc, char **argv) {
+/* At least argv[1] MiB of objects. */
+static int child_fill(int argc, char **argv) {
+  (void)argc;
+  size_t least = strtoul(argv[1], NULL, 10) << 20, count = fill(4096, SIZE_MAX);
+  TEST_REQUIRE(count * 4096 >= least, "%zu KiB", count * 4);
+  TEST_REQUIRE(length() == count);
+  drop();
+  TEST_REQUIRE(gc_alloc(64) != NULL);
+  printf("filled\n");
+  return 0;
+}
+
+/* Lowers a limit to argv[1] MiB and executes this program again as the child argv[2]. */
+static int execute_limited(int argc, char **argv, int resource) {
   struct rlimit limit = {strtoul(argv[1], NULL, 10) << 20, strtoul(argv[1], NULL, 10) << 20};
-  TEST_REQUIRE(argc >= 3 && setrlimit(RLIMIT_AS, &limit) == 0);
+  TEST_REQUIRE(argc >= 3 && setrlimit(resource, &limit) == 0);
   char *arguments[8] = {(char *)test_program(), "--child"};
   for (int i = 2; i < argc && i < 7; i++) arguments[i] = argv[i];
   execv(test_program(), arguments);
@@ -146,9 +158,17 @@ static int child_limited(int argc, char **argv) {
   return 1;
 }
 
-static const struct test_child_entry children[] = {{"exhaust", child_exhaust}, {"fail-often", child_fail_often},
-                                                   {"threads", child_threads}, {"start", child_start},
-                                                   {"limited", child_limited}, {NULL, NULL}};
+static int child_limited(int argc, char **argv) { return execute_limited(argc, argv, RLIMIT_AS); }
+static int child_limited_data(int argc, char **argv) { return execute_limited(argc, argv, RLIMIT_DATA); }
+
+static const struct test_child_entry children[] = {{"exhaust", child_exhaust},
+                                                   {"fail-often", child_fail_often},
+                                                   {"threads", child_threads},
+                                                   {"start", child_start},
+                                                   {"fill", child_fill},
+                                                   {"limited", child_limited},
+                                                   {"limited-data", child_limited_data},
+                                                   {NULL, NULL}};
 
 static void check_child(const char *name, const char *const *arguments, const char *reserve, const char *output) {
   char setting[100];
@@ -191,6 +211,25 @@ START_TEST(exhausts_an_address_space_limit) {
 }
 END_TEST
 
+/* What was asked for is taken where it leaves a quarter; otherwise half of what is left. */
+static const char *const reserves[][3] = {{"140MiB", "130"}, {"", "90"}};
+
+START_TEST(an_address_space_limit_leaves_what_was_asked_for) {
+  if (SYSTEM_SANITIZED) TEST_SKIP("sanitizers need more address space than the limit leaves");
+  const char *arguments[] = {"200", "fill", reserves[_i][1], NULL};
+  check_child("limited", arguments, *reserves[_i][0] ? reserves[_i][0] : NULL, "filled");
+}
+END_TEST
+
+static const char *const data_limits[][2] = {{"100", "75"}, {"200", "160"}, {"400", "330"}};
+
+START_TEST(a_limit_on_data_leaves_most_of_it_to_the_heap) {
+  if (SYSTEM_SANITIZED) TEST_SKIP("the memory of sanitizers counts as well");
+  const char *arguments[] = {data_limits[_i][0], "fill", data_limits[_i][1], NULL};
+  check_child("limited-data", arguments, NULL, "filled");
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *memory = test_case(suite, "limits-memory", 60);
@@ -200,6 +239,9 @@ static Suite *make_suite(void) {
   TCase *space = test_case(suite, "limits-address-space", 60);
   tcase_add_loop_test(space, starts_under_an_address_space_limit, 0, 4);
   tcase_add_test(space, exhausts_an_address_space_limit);
+  tcase_add_loop_test(space, an_address_space_limit_leaves_what_was_asked_for, 0, 2);
+  TCase *data = test_case(suite, "limits-data", 60);
+  tcase_add_loop_test(data, a_limit_on_data_leaves_most_of_it_to_the_heap, 0, 3);
   return suite;
 }
 TEST_MAIN_CHILDREN(make_suite, children)

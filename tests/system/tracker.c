@@ -1,6 +1,6 @@
-/* Surroundings that take the write tracker away: closed and reused descriptors, daemons, seccomp, no /proc, no
- * privileges, no descriptors left. The heap must stay whole, files of the program's untouched, and GCRT_TRACKER=uffd
- * must end with its reason where it cannot have what it asks for. Each case is a fresh process. */
+/* Surroundings that take the write tracker away: closed and reused descriptors, daemons, seccomp, no /proc from the
+ * start or later, no privileges, no descriptors left. The heap must stay whole, files of the program's untouched, and
+ * GCRT_TRACKER=uffd must end with its reason where it cannot have what it asks for. Each case is a fresh process. */
 #include "busy.h"
 
 #include <errno.h>
@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -158,6 +160,22 @@ static void deny_proc(void) {
   install(filter, sizeof filter / sizeof *filter);
 }
 
+/* An empty directory in the place of /proc, for this process and those it becomes. False: not allowed here. */
+static bool hide_proc(void) {
+  if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+  return mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("none", "/proc", "tmpfs", 0, NULL) == 0;
+}
+
+/* The loader looks for libraries relative to the program, whose path it has from /proc, or from this variable. */
+static void tell_origin(void) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s", test_program());
+  *strrchr(path, '/') = '\0';
+  setenv("LD_ORIGIN_PATH", path, 1);
+}
+
+enum { NOT_ALLOWED = 77 };
+
 /* The loader needs one descriptor, the tracker two. */
 static void deny_descriptors(void) {
   TEST_REQUIRE(syscall(SYS_close_range, FIRST, ~0u, 0) == 0);
@@ -177,7 +195,10 @@ static int child_live(int argc, char **argv) {
  * later; argv[2] is for the program that is executed. */
 static int child_deny(int argc, char **argv) {
   setenv("GCRT_TRACKER", argv[2], 1);
-  if (strcmp(argv[1], "userfaultfd") == 0) deny_userfaultfd();
+  bool sandbox = strcmp(argv[1], "sandbox") == 0;
+  tell_origin();
+  if ((sandbox || strcmp(argv[1], "no-proc") == 0) && !hide_proc()) return NOT_ALLOWED;
+  if (sandbox || strcmp(argv[1], "userfaultfd") == 0) deny_userfaultfd();
   if (strcmp(argv[1], "proc") == 0) {
     deny_proc();
     return child_live(argc, argv);
@@ -201,6 +222,25 @@ static int child_drop(int argc, char **argv) {
   return 0;
 }
 
+/* Threads are refused, also to who began as root. Collections become long, and are in one stop, with a reason. */
+static int child_alone(int argc, char **argv) {
+  (void)argc, (void)argv;
+  if (geteuid() == 0) TEST_REQUIRE(setgid(65534) == 0 && setuid(65534) == 0);
+  TEST_REQUIRE(setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0}) == 0);
+  static void **list;
+  const char *reason, *tracker;
+  for (size_t i = 0; i < 2000000 && (i < 400000 || *reason == '\0'); i++) {
+    void **node = gc_alloc(64);
+    node[0] = list;
+    list = node;
+    tracker = runtime_metrics_tracker(&reason);
+  }
+  printf("%s, %s\n", tracker, reason);
+  fflush(stdout);
+  TEST_REQUIRE(system_metrics().num_concurrent_gc == 0);
+  _exit(0);
+}
+
 static const struct test_child_entry children[] = {
     BUSY_CHILD,
     {"descriptors", child_descriptors},
@@ -208,6 +248,7 @@ static const struct test_child_entry children[] = {
     {"live", child_live},
     {"deny", child_deny},
     {"drop", child_drop},
+    {"alone", child_alone},
     {NULL, NULL},
 };
 
@@ -227,6 +268,8 @@ static const struct denial {
     {"userfaultfd", "GCRT_TRACKER=uffd: userfaultfd: Operation not permitted"},
     {"descriptors", ": Too many open files"},
     {"proc", NULL},
+    {"no-proc", NULL},
+    {"sandbox", NULL},
 };
 
 static const struct test_child_options in_auto = {
@@ -235,6 +278,7 @@ static const struct test_child_options in_auto = {
 START_TEST(auto_does_without) {
   const char *arguments[] = {denials[_i].what, "auto", NULL};
   struct test_child child = test_child_exec_self("deny", arguments, &in_auto);
+  if (test_child_exited(&child, NOT_ALLOWED)) TEST_SKIP("/proc cannot be hidden from a process here");
   test_assert_exited(&child, 0);
   test_assert_out_has(&child, "lived on");
   test_child_free(&child);
@@ -249,6 +293,19 @@ START_TEST(uffd_says_why) {
   struct test_child child = test_child_exec_self("deny", arguments, &in_auto);
   test_assert_signalled(&child, SIGABRT);
   test_assert_err_has(&child, denials[_i].reason);
+  test_child_free(&child);
+}
+END_TEST
+
+static const char *const trackers[] = {"none", "explicit", "mprotect"};
+
+START_TEST(starts_without_proc) {
+  const char *arguments[] = {"no-proc", trackers[_i], NULL};
+  if (strcmp(trackers[_i], "mprotect") == 0 && SYSTEM_SANITIZED) TEST_SKIP("system calls of the sanitizer's may fail");
+  struct test_child child = test_child_exec_self("deny", arguments, &in_auto);
+  if (test_child_exited(&child, NOT_ALLOWED)) TEST_SKIP("/proc cannot be hidden from a process here");
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "lived on");
   test_child_free(&child);
 }
 END_TEST
@@ -268,12 +325,27 @@ START_TEST(privileges_are_dropped) {
 }
 END_TEST
 
+START_TEST(no_thread_is_a_reason) {
+  const char *setting = _i == 0 ? "GCRT_TRACKER=auto" : "GCRT_TRACKER=mprotect";
+  struct test_child child = test_child_exec_self(
+      "alone", NULL,
+      &(struct test_child_options){
+          .environment = (const char *[]){setting, "GCRT_STRESS", "GCRT_DEBUG=gctrace=1", "GCRT_GOGC=100", NULL}});
+  test_assert_exited(&child, 0);
+  test_assert_out_has(&child, "none, the background thread cannot be started: ");
+  test_assert_err_has(&child, "none: the background thread cannot be started: ");
+  test_child_free(&child);
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("system");
   TCase *tc = test_case(suite, "tracker", 120);
   tcase_add_loop_test(tc, descriptors_are_the_programs, 0, sizeof descriptor_cases / sizeof *descriptor_cases);
   tcase_add_loop_test(tc, auto_does_without, 0, sizeof denials / sizeof *denials);
+  tcase_add_loop_test(tc, starts_without_proc, 0, sizeof trackers / sizeof *trackers);
   tcase_add_loop_test(tc, uffd_says_why, 0, 2);
+  tcase_add_loop_test(tc, no_thread_is_a_reason, 0, 2);
   tcase_add_loop_test(tc, privileges_are_dropped, 0, sizeof drops / sizeof *drops);
   return suite;
 }

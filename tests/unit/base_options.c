@@ -329,7 +329,7 @@ START_TEST(a_long_value_does_not_hide_what_is_accepted) {
   const char *const settings[] = {setting, NULL};
   struct test_child child = read_with(settings);
   test_assert_exited(&child, 2);
-  test_assert_err_has(&child, "999...: expected a percentage from 0 to 1000000, or off\n");
+  test_assert_err_has(&child, "999...: expected a percentage from 0 to 2147483647, or off\n");
   test_child_free(&child);
 }
 END_TEST

@@ -7,6 +7,9 @@
 #include "support/support.h"
 
 #include <gcrt.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/time.h>
 #include <time.h>
 
 enum { MS = 1000000, PERIOD_MS = 40 };
@@ -108,6 +111,35 @@ START_TEST(a_heap_of_some_size_starts_the_clock) {
 }
 END_TEST
 
+static sigjmp_buf away;
+static volatile sig_atomic_t open_to_signals;
+
+static void leave(int signal) {
+  (void)signal;
+  if (open_to_signals) siglongjmp(away, 1);
+}
+
+/* By a handler that jumps, at some moment of the start. */
+static void start_and_leave(long us) {
+  gcrt_background_quit();
+  if (sigsetjmp(away, 1) == 0) {
+    open_to_signals = 1;
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = us}, NULL);
+    (void)gcrt_background_start();
+  }
+  open_to_signals = 0;
+  setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
+}
+
+START_TEST(a_handler_that_jumps_leaves_no_lock_behind) {
+  choose(GCRT_CHOOSE_none);
+  signal(SIGALRM, leave);
+  for (unsigned i = 0; i < 2000; i++) start_and_leave(1 + i % 60);
+  gcrt_background_quit();
+  ck_assert(gcrt_background_start());
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("cycle-background");
   TCase *tests = test_case(suite, "by time", 30);
@@ -115,6 +147,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, two_minutes_are_long);
   tcase_add_test(tests, a_collection_puts_it_off);
   tcase_add_test(tests, a_heap_of_some_size_starts_the_clock);
+  tcase_add_test(tests, a_handler_that_jumps_leaves_no_lock_behind);
   return suite;
 }
 

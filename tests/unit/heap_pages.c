@@ -145,6 +145,64 @@ START_TEST(memory_that_the_system_refuses_is_no_run) {
 }
 END_TEST
 
+/* Writes what belongs to a chunk in each table. */
+static void touch_entries(size_t chunk) {
+  gcrt_heap.chunks[chunk].first = (uint32_t)chunk;
+  gcrt_heap.spans[chunk].size = chunk;
+  gcrt_heap.written[chunk] = 1;
+  gcrt_store(&gcrt_heap.allocs[chunk * GCRT_WORDS], 1);
+  gcrt_store(&gcrt_heap.allocs[(chunk + 1) * GCRT_WORDS - 1], 1);
+  gcrt_store_byte(&gcrt_heap.marks[0][((chunk + 1) << GCRT_MARKS_SHIFT) - 1], 1);
+  gcrt_store_byte(&gcrt_heap.marks[1][((chunk + 1) << GCRT_MARKS_SHIFT_FINE) - 1], 1);
+  memset(address(chunk), 0xaa, GCRT_CHUNK);
+}
+
+/* Bytes that RLIMIT_DATA counts. */
+static size_t data_in_use(void) {
+  char line[200];
+  size_t kib = 0;
+  FILE *status = fopen("/proc/self/status", "r");
+  TEST_REQUIRE(status != NULL);
+  while (kib == 0 && fgets(line, sizeof line, status)) (void)sscanf(line, "VmData: %zu", &kib);
+  fclose(status);
+  return kib * 1024;
+}
+
+/* Chunks and bytes of their entries; the rest is less than the entries of the next step. */
+enum { WITH_TABLES = 512, ENTRIES = 5714, REST = MIB, LARGEST_RUN = 1500 };
+enum { ROOM = WITH_TABLES * (GCRT_CHUNK + ENTRIES) + REST };
+
+/* Up to the last chunk that the limit allows, and on when it is lifted. */
+static int grow_under_limit(void *arg) {
+  bool zeroed;
+  (void)arg;
+  struct rlimit limit = {data_in_use() + ROOM, RLIM_INFINITY};
+  if (setrlimit(RLIMIT_DATA, &limit) != 0) return 10;
+  size_t chunks = 0;
+  for (size_t first; (first = gcrt_pages_take(1, 1, &zeroed)) != SIZE_MAX; chunks++) touch_entries(first);
+  if (chunks <= WITH_TABLES || chunks > WITH_TABLES + REST / GCRT_CHUNK) return 11;
+  if (gcrt_heap.committed != chunks) return 12;
+  limit.rlim_cur = RLIM_INFINITY;
+  if (setrlimit(RLIMIT_DATA, &limit) != 0) return 13;
+  for (size_t n = 1; n < LARGEST_RUN; n = n * 3 / 2 + 1) {
+    size_t first = gcrt_pages_take(n, 1, &zeroed);
+    if (first == SIZE_MAX) return 14;
+    for (size_t i = 0; i < n; i++) touch_entries(first + i);
+  }
+  return 0;
+}
+
+START_TEST(tables_are_usable_as_far_as_the_heap) {
+  size_t before = data_in_use();
+  if (before > (size_t)1 << 30) TEST_SKIP("the sanitizer's memory counts as well");
+  fresh_heap((size_t)16 << 30);
+  ck_assert_uint_lt(data_in_use() - before, 4 * MIB);
+  struct test_child child = test_child_fork(grow_under_limit, NULL, NULL);
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
 static int give_twice(void *arg) {
   bool zeroed;
   (void)arg;
@@ -278,6 +336,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, counts_are_of_the_moment);
   tcase_add_test(tc, too_much_is_refused_and_changes_nothing);
   tcase_add_test(tc, memory_that_the_system_refuses_is_no_run);
+  tcase_add_test(tc, tables_are_usable_as_far_as_the_heap);
   tcase_add_test(tc, giving_what_is_free_is_found);
   tc = test_case(suite, "random", 120);
   tcase_add_loop_test(tc, random_runs_agree_with_a_model, 0, 3);

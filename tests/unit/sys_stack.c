@@ -8,10 +8,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -188,6 +190,33 @@ START_TEST(a_small_limit_is_followed) {
 }
 END_TEST
 
+/* As seen with an empty directory in the place of /proc. */
+static int bounds_without_proc(void *arg) {
+  const struct gcrt_bounds *with = arg;
+  struct gcrt_bounds bounds;
+  if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return 77;
+  if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return 77;
+  if (mount("none", "/proc", "tmpfs", 0, NULL) != 0) return 77;
+  if (access("/proc/self/maps", F_OK) == 0) return 10;
+  if (!gcrt_stack_bounds(&bounds)) return 11;
+  if (bounds.high != with->high) return 12;
+  if (!holds(&bounds, frame()) || !holds(&bounds, deep_frame(100))) return 13;
+  if (!holds(&bounds, (uintptr_t)environ[0])) return 14;
+  if (bounds.low < with->low || bounds.low % gcrt_page_size() != 0) return 15;
+  ask_in_thread(NULL);
+  return 0;
+}
+
+START_TEST(there_are_bounds_without_proc) {
+  struct gcrt_bounds bounds;
+  ck_assert(gcrt_stack_bounds(&bounds));
+  struct test_child child = test_child_fork(bounds_without_proc, &bounds, NULL);
+  if (test_child_exited(&child, 77)) TEST_SKIP("/proc cannot be hidden from a process here");
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
 START_TEST(the_alternate_stack_is_told) {
   stack_t none = {.ss_flags = SS_DISABLE};
   ck_assert_int_eq(sigaltstack(&none, NULL), 0);
@@ -242,6 +271,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, a_child_forked_by_a_thread_keeps_that_threads_bounds);
   tcase_add_test(tc, an_unlimited_stack_has_bounds);
   tcase_add_test(tc, a_small_limit_is_followed);
+  tcase_add_test(tc, there_are_bounds_without_proc);
   tc = test_case(suite, "other", 20);
   tcase_add_test(tc, the_alternate_stack_is_told);
   tcase_add_test(tc, the_mapped_part_of_a_range_is_found);
