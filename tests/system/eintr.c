@@ -42,9 +42,24 @@ static bool possible(const struct waiter *w) {
   return !semaphores || w->room.semaphores >= 0;
 }
 
+/* Linux lets some calls, such as semop, fail with EINTR when the process goes on after SIGSTOP, without any handler
+ * (signal(7)). SIGCONT stays pending where it is blocked in all threads, and tells of it. */
+static void watch_for_stops(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGCONT);
+  ck_assert_int_eq(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);
+}
+
+static bool was_stopped(void) {
+  sigset_t set;
+  return sigpending(&set) == 0 && sigismember(&set, SIGCONT);
+}
+
 /* All rooms first, as each forks; then the threads. */
 static void start_waiters(double seconds) {
   ck_assert_int_le(wait_call_count, MOST);
+  watch_for_stops();
   for (int i = 0; i < wait_call_count; i++) {
     waiters[i].call = &wait_calls[i];
     wait_room_open(&waiters[i].room, seconds);
@@ -76,18 +91,30 @@ static bool all_ended(bool timed) {
   return true;
 }
 
+static void wake_untimed(void) {
+  for (int i = 0; i < wait_call_count; i++)
+    if (waiters[i].made && !waiters[i].call->timed) wait_room_wake(&waiters[i].room);
+}
+
+/* NULL, or a call that came back although nobody had woken it. */
+static const struct waiter *find_too_early(void) {
+  for (int i = 0; i < wait_call_count; i++) {
+    const struct waiter *w = &waiters[i];
+    if (w->made && !w->call->timed && __atomic_load_n(&w->ended, __ATOMIC_ACQUIRE)) return w;
+  }
+  return NULL;
+}
+
 START_TEST(collections_interrupt_nothing) {
   start_waiters(0.3);
   uint32_t before = system_collections();
   while (!all_ended(true) || system_collections() < before + 20) gc_collect();
-  for (int i = 0; i < wait_call_count; i++)
-    if (waiters[i].made && !waiters[i].call->timed)
-      ck_assert_msg(!__atomic_load_n(&waiters[i].ended, __ATOMIC_ACQUIRE),
-                    "%s returned %ld with error %d before it was woken", waiters[i].call->name, waiters[i].result.value,
-                    waiters[i].result.error);
-  for (int i = 0; i < wait_call_count; i++)
-    if (waiters[i].made && !waiters[i].call->timed) wait_room_wake(&waiters[i].room);
+  const struct waiter *early = find_too_early();
+  wake_untimed();
   end_waiters();
+  if (was_stopped()) TEST_SKIP("the process was stopped and continued, which interrupts calls by itself");
+  ck_assert_msg(!early, "%s returned %ld with error %d before it was woken", early->call->name, early->result.value,
+                early->result.error);
   for (int i = 0; i < wait_call_count; i++) {
     const struct waiter *w = &waiters[i];
     if (!w->made) continue;
