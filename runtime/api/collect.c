@@ -42,6 +42,12 @@ GCRT_EXPORT int gc_set_limit_handler(gc_limit_handler fn, void *arg, uint64_t af
   return 0;
 }
 
+GCRT_EXPORT int gc_set_oom_handler(gc_oom_handler fn, void *arg) {
+  if (!gcrt_mutator()) return -1;
+  gcrt_oom_handler_set(fn, arg);
+  return 0;
+}
+
 GCRT_EXPORT void gc_free_os_memory(void) {
   gc_collect();
   gcrt_scavenger_release(UINT64_MAX);

@@ -109,11 +109,10 @@ static bool wanted(enum gcrt_cycle_reason reason, size_t begun) {
   case GCRT_CYCLE_FORCED:
   case GCRT_CYCLE_STRESS:
   case GCRT_CYCLE_LIMIT:
+  case GCRT_CYCLE_EMERGENCY:
     return gcrt_load(&cycle.begun) == begun;
   case GCRT_CYCLE_PERIODIC:
     return gcrt_background_overdue();
-  case GCRT_CYCLE_EMERGENCY:
-    break;
   }
   return true;
 }

@@ -15,7 +15,7 @@ enum gcrt_cycle_reason {
   GCRT_CYCLE_GOAL,      /* the heap reached its goal; nothing happens if another thread was first */
   GCRT_CYCLE_FORCED,    /* gc_collect; nothing happens if another thread began one since */
   GCRT_CYCLE_STRESS,    /* GCRT_STRESS */
-  GCRT_CYCLE_EMERGENCY, /* memory ran out */
+  GCRT_CYCLE_EMERGENCY, /* memory ran out; nothing happens if another thread began one since */
   GCRT_CYCLE_LIMIT,     /* an object would pass the memory limit; nothing happens if another thread began one since */
   GCRT_CYCLE_PERIODIC,  /* there was none for two minutes; nothing happens if there was */
 };
