@@ -1,8 +1,9 @@
 /* What the limiter (limiter.h) is fed with: processor time of the program and of its collector.
  *
  * The collector's is what the markers of the plan used, but not those that took part as processors were idle; help by
- * threads that allocate; arming and sweeping; and in a stop the time of all threads that ran before, up to the number of
- * processors, as that is lost to them. Of a collection that is under way marking and help are known, the rest when it
+ * threads that allocate; arming and sweeping; and in a stop, if fewer threads mark than ran before, as much for each of
+ * those, as that is lost to them. It is processor time, as a machine on which others want the processors makes stops
+ * long. Of a collection that is under way marking and help are known, the rest when it
  * ends. The program's is what the process used less what the library did. Waits of threads that outran a collection are
  * nobody's: the collector works meanwhile.
  *
@@ -90,6 +91,11 @@ void gcrt_cpu_time_begin(uint64_t cycle) {
   leave();
 }
 
+static uint64_t lost_in_stops(const struct gcrt_cycle_report *report) {
+  if (report->held <= report->members || report->members == 0) return report->stop_cpu_ns;
+  return report->stop_cpu_ns / report->members * report->held;
+}
+
 void gcrt_cpu_time_end(const struct gcrt_cycle_report *report) {
   uint64_t marking = report->mark_cpu_ns + report->scan_cpu_ns;
   uint64_t others = report->arm_ns + report->sweep_cpu_ns;
@@ -99,8 +105,7 @@ void gcrt_cpu_time_end(const struct gcrt_cycle_report *report) {
   gcrt_lock(&cpu_time.lock);
   cpu_time.runs = false;
   cpu_time.library += marking + others;
-  cpu_time.collector +=
-      others + report->assist_ns + gcrt_min(beside, planned) + gcrt_max(report->held_ns, report->stop_cpu_ns);
+  cpu_time.collector += others + report->assist_ns + gcrt_min(beside, planned) + lost_in_stops(report);
   feed();
   gcrt_unlock(&cpu_time.lock);
   leave();

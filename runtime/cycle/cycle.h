@@ -55,7 +55,6 @@ struct gcrt_cycle_report {
   uint64_t mark_ns;      /* from begin to the last stop's end */
   uint64_t sweep_ns;     /* beside the program */
   uint64_t sweep_cpu_ns; /* of the thread that ran it */
-  uint64_t held_ns;      /* processors' time that running threads lost in the stops */
   uint64_t mark_cpu_ns;  /* of all markers */
   uint64_t scan_cpu_ns;  /* of scanning dirty pages, for what marking starts from */
   uint64_t stop_cpu_ns;  /* of both, in the last stop */
@@ -74,6 +73,7 @@ struct gcrt_cycle_report {
   uint64_t heap_inuse; /* of spans, when marking ended */
   uint64_t goal, next_goal;
   uint64_t stack_bytes, global_bytes;
+  unsigned held;       /* threads that ran before the last stop, at most as many as there are processors */
   unsigned members;    /* markers of the last stop, at most */
   unsigned background; /* beside the program, but for those on idle processors */
 };

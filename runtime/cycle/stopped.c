@@ -62,7 +62,7 @@ bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cy
   report->end_realtime = gcrt_clock_realtime();
   gcrt_unlock(&gcrt_world.lock);
   uint64_t pause = report->end - begin;
-  report->held_ns += pause * gcrt_min(held, gcrt_cpu_count());
+  report->held = gcrt_min(held, gcrt_cpu_count());
   report->stopping_ns += stopping;
   report->pause_ns += pause;
   return true;

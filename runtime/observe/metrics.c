@@ -61,7 +61,7 @@ static void count_cycle(const struct gcrt_cycle_report *report) {
   observed.pages_stopped += report->last_pages;
   /* A stopped program can use none of the other processors, but it did not use them up either: only what ran counts. */
   observed.gc_cpu += report->mark_cpu_ns + report->scan_cpu_ns;
-  observed.gc_cpu += report->sweep_ns + report->stopping_ns + report->arm_ns;
+  observed.gc_cpu += report->sweep_cpu_ns + report->stopping_ns + report->arm_ns;
   observed.last_gc = report->end_realtime;
   observed.stack_scan = report->stack_bytes;
   observed.globals_scan = report->global_bytes;
