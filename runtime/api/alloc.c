@@ -13,6 +13,7 @@
 #include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "cycle/limit.h"
 #include "heap/heap.h"
 
 #include <errno.h>
@@ -71,6 +72,11 @@ static void *allocate_small(struct gcrt_thread *thread, unsigned slot) {
   return object;
 }
 
+static void *try_allocate(struct gcrt_thread *thread, const struct gcrt_request *request) {
+  if (request->large) return allocate_large(thread, request->size, request->alignment, request->kind);
+  return allocate_small(thread, request->slot);
+}
+
 static void *out_of_memory(void) {
   errno = ENOMEM;
   return NULL;
@@ -89,13 +95,14 @@ GCRT_NOINLINE static void *allocate_slow(size_t size, size_t alignment, enum gcr
     while (gcrt_class_size[class] & (alignment - 1)) class ++;
     slot = gcrt_slot_of(class, kind, gcrt_class_size[class] == size);
   }
+  size_t bytes = gcrt_max(size, (size_t)GCRT_CHUNK);
+  bool near = gcrt_limit_near(bytes);
+  if (near) gcrt_limit_look(bytes);
   collect_if_due(thread);
-  for (unsigned attempt = 0; attempt < 2; attempt++) {
-    void *object = large ? allocate_large(thread, size, alignment, kind) : allocate_small(thread, slot);
-    if (GCRT_LIKELY(object != NULL)) return object;
-    if (attempt == 0) gcrt_cycle_collect(GCRT_CYCLE_EMERGENCY);
-  }
-  return out_of_memory();
+  if (near) gcrt_limit_make_room(bytes);
+  const struct gcrt_request request = {size, alignment, kind, slot, large};
+  void *object = try_allocate(thread, &request);
+  return GCRT_LIKELY(object != NULL) ? object : gcrt_out_of_memory(thread, &request, try_allocate);
 }
 
 GCRT_INLINE void *allocate(size_t size, enum gcrt_kind kind) {

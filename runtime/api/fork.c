@@ -14,6 +14,7 @@
 static void child(void) {
   gcrt_cycle_fork_child();
   gcrt_metrics_after_fork();
+  gcrt_oom_after_fork();
 }
 
 void gcrt_fork_init(void) {

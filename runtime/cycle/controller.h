@@ -23,7 +23,7 @@ struct gcrt_controller {
   /* As asked for. */
   int percent;      /* below 0: off */
   uint64_t limit;   /* of all memory; UINT64_MAX: none */
-  uint64_t minimum; /* of the goal; what the percentage says may be more */
+  uint64_t minimum; /* of the percentage's goal; 0: 4 MiB at 100 % */
   double share;     /* of all processors, marking beside the program before anybody assists: over 0, below 1 */
   unsigned early;   /* percent of the way from marked to the goal: marking never begins before */
   /* As the last cycle left it. */
@@ -38,7 +38,7 @@ struct gcrt_controller {
 /* For the limit. All but the heap's cells is taken for what the next cycle cannot change. */
 struct gcrt_controller_memory {
   uint64_t mapped;     /* and not given back to the system */
-  uint64_t heap_free;  /* of it, in chunks without cells */
+  uint64_t heap_free;  /* of it, that can be allocated */
   uint64_t heap_alloc; /* of it, cells */
 };
 

@@ -13,6 +13,8 @@ bool gcrt_heap_commit_tables(size_t chunks);
 /* A run of n free chunks, the first at a multiple of `alignment` chunks (a power of two), committed and counted as
  * busy. SIZE_MAX if there is none. Sets *zeroed if all of it reads as zero. */
 size_t gcrt_pages_take(size_t n, size_t alignment, bool *zeroed);
+/* Whether that could succeed if all chunks were free. May commit chunks for a moment. */
+bool gcrt_pages_possible(size_t n, size_t alignment);
 void gcrt_pages_give(size_t first, size_t n, bool zeroed);
 /* No huge pages from now on: writes are tracked by pages, and one into a huge page that is armed splits it. */
 void gcrt_pages_small(void);

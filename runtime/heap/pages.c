@@ -131,6 +131,25 @@ size_t gcrt_pages_take(size_t n, size_t alignment, bool *zeroed) {
   return missed ? take_after_release(n, alignment, zeroed) : first;
 }
 
+/* The first run of an empty heap. What is refused now would be refused then, as what is committed stays so; the program
+ * may give memory of its own back, but no collection does. */
+bool gcrt_pages_possible(size_t n, size_t alignment) {
+  size_t total = gcrt_heap.reserved / GCRT_CHUNK;
+  size_t skew = (gcrt_heap.base >> GCRT_CHUNK_SHIFT) & (alignment - 1);
+  size_t first = gcrt_align_up(skew, alignment) - skew;
+  if (first >= total || n > total - first) return false;
+  gcrt_lock(&gcrt_heap.pages_lock);
+  bool possible = first + n <= gcrt_heap.committed;
+  if (!possible) {
+    char *start = (char *)gcrt_chunk_address(gcrt_heap.committed);
+    size_t bytes = (first + n - gcrt_heap.committed) * GCRT_CHUNK;
+    possible = gcrt_memory_commit(start, bytes);
+    if (possible) gcrt_memory_uncommit(start, bytes);
+  }
+  gcrt_unlock(&gcrt_heap.pages_lock);
+  return possible;
+}
+
 void gcrt_pages_give(size_t first, size_t n, bool zeroed) {
   gcrt_lock(&gcrt_heap.pages_lock);
   GCRT_CHECK(gcrt_map_count(gcrt_heap.busy_map, first, n) == n);

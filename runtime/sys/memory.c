@@ -105,6 +105,8 @@ void *gcrt_memory_reserve(size_t size, size_t alignment) {
 
 bool gcrt_memory_commit(void *start, size_t size) { return mprotect(start, size, PROT_READ | PROT_WRITE) == 0; }
 
+void gcrt_memory_uncommit(void *start, size_t size) { (void)mprotect(start, size, PROT_NONE); }
+
 bool gcrt_memory_try_release(void *start, size_t size, bool locked) {
   if (madvise(start, size, MADV_DONTNEED) == 0) return true;
   /* Refused for memory that mlockall holds: newer kernels have a call of its own for it. */

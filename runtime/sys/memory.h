@@ -18,6 +18,9 @@ void *gcrt_memory_reserve_tables(size_t size);
 /* Makes a part of a reservation usable: zeroed, resident when touched. False: out of memory or a limit. */
 bool gcrt_memory_commit(void *start, size_t size);
 
+/* Undoes that for a part that was not touched. */
+void gcrt_memory_uncommit(void *start, size_t size);
+
 /* Gives the memory behind a committed part back; it stays usable and reads as zero. */
 void gcrt_memory_release(void *start, size_t size);
 

@@ -59,6 +59,7 @@ struct gcrt_thread {
   pthread_t handle;
   bool started; /* its registers are published when it stops; before, its argument is all it has */
   bool explicit_registration;
+  bool in_oom_handler;  /* the program's handler for want of memory runs */
   bool to_visit;        /* by the visit that is under way; of the thread that makes it */
   bool named;           /* handle is valid */
   bool creating;        /* the creator's pthread_create has not returned: it still refers to this record */
