@@ -13,6 +13,7 @@
 #include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "cycle/limit.h"
 #include "heap/heap.h"
 
 #include <errno.h>
@@ -89,7 +90,11 @@ GCRT_NOINLINE static void *allocate_slow(size_t size, size_t alignment, enum gcr
     while (gcrt_class_size[class] & (alignment - 1)) class ++;
     slot = gcrt_slot_of(class, kind, gcrt_class_size[class] == size);
   }
+  size_t bytes = gcrt_max(size, (size_t)GCRT_CHUNK);
+  bool near = gcrt_limit_near(bytes);
+  if (near) gcrt_limit_look(bytes);
   collect_if_due(thread);
+  if (near) gcrt_limit_make_room(bytes);
   for (unsigned attempt = 0; attempt < 2; attempt++) {
     void *object = large ? allocate_large(thread, size, alignment, kind) : allocate_small(thread, slot);
     if (GCRT_LIKELY(object != NULL)) return object;

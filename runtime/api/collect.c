@@ -5,9 +5,12 @@
 #include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "cycle/limit.h"
 #include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "sys/cards.h"
+
+#include <errno.h>
 
 GCRT_EXPORT void gc_collect(void) {
   if (!gcrt_mutator()) gcrt_fatal("gc_collect: no memory to make the calling thread known");
@@ -17,6 +20,26 @@ GCRT_EXPORT void gc_collect(void) {
 GCRT_EXPORT int gc_set_percent(int percent) {
   gcrt_init_once();
   return gcrt_pacer_set_percent(percent);
+}
+
+GCRT_EXPORT int64_t gc_set_memory_limit(int64_t bytes) {
+  gcrt_init_once();
+  return gcrt_limit_set(bytes);
+}
+
+GCRT_EXPORT size_t gc_set_min_heap(size_t bytes) {
+  gcrt_init_once();
+  return gcrt_pacer_set_minimum(bytes);
+}
+
+GCRT_EXPORT int gc_set_limit_handler(gc_limit_handler fn, void *arg, uint64_t after_ns) {
+  if (fn && after_ns == 0) {
+    errno = EINVAL;
+    return -1;
+  }
+  if (!gcrt_mutator()) return -1;
+  gcrt_limit_handler_set(fn, arg, after_ns);
+  return 0;
 }
 
 GCRT_EXPORT void gc_free_os_memory(void) {

@@ -10,6 +10,7 @@
 #include "base/options.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "cycle/limit.h"
 #include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
@@ -47,6 +48,8 @@ GCRT_COLD static void initialise(void) {
   size_t members = (size_t)gcrt_options.markers;
   gcrt_mark_init((unsigned)(members ? members : gcrt_min(gcrt_cpu_count(), MARKERS_BY_DEFAULT)));
   gcrt_concurrent_init();
+  gcrt_cpu_time_init();
+  gcrt_limit_init(gcrt_options.memlimit);
   gcrt_pacer_set_percent((int)gcrt_options.gogc);
   gcrt_observe_init();
   gcrt_fork_init();

@@ -7,6 +7,7 @@
  * blocks every signal and is no mutator. Thread-safe, not async-signal-safe. */
 #include "base/bits.h"
 #include "cycle/controller.h"
+#include "cycle/limit.h"
 #include "cycle/phases.h"
 #include "sys/clock.h"
 #include "sys/lock.h"
@@ -35,7 +36,8 @@ static void wait_for_requests(void) {
   if (gcrt_background_overdue()) gcrt_cycle_run_in_background(GCRT_CYCLE_PERIODIC);
   /* One that had no memory to begin with is overdue still, and has to wait as long. */
   (void)gcrt_pacer_overdue(gcrt_load(&gcrt_background_period), &left);
-  gcrt_futex_wait(&background.reasons, 0, (int64_t)left);
+  int64_t refresh = gcrt_limit_refresh();
+  gcrt_futex_wait(&background.reasons, 0, gcrt_min((int64_t)left, refresh));
 }
 
 static void serve(void *argument) {

@@ -200,8 +200,9 @@ static bool tracker_ready(void) {
 bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   report->members = gcrt_cycle_members(gcrt_load(&gcrt_heap.live));
   gcrt_mark_start_helpers(report->members);
-  /* Whoever else comes here has asked. */
-  bool in_one_stop = report->reason == GCRT_CYCLE_PERIODIC && !gcrt_concurrent_suits();
+  /* Whoever else comes here has asked, but for the thread that finds the limit changed. */
+  bool unasked = report->reason == GCRT_CYCLE_PERIODIC || report->reason == GCRT_CYCLE_GOAL;
+  bool in_one_stop = unasked && !gcrt_concurrent_suits();
   if (in_one_stop || !tracker_ready()) {
     gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
     if (!in_stop(gcrt_cycle_mark_stopped, report)) return false;

@@ -70,7 +70,7 @@ uint64_t gcrt_controller_percent_goal(const struct gcrt_controller *controller) 
   uint64_t percent = (uint64_t)controller->percent, marked = controller->marked;
   uint64_t roots = plus(controller->scan.stacks, controller->scan.globals);
   uint64_t goal = plus(marked, part(plus(marked, roots), percent));
-  return gcrt_max(goal, gcrt_max(part(HEAP_MINIMUM, percent), controller->minimum));
+  return gcrt_max(goal, controller->minimum ? controller->minimum : part(HEAP_MINIMUM, percent));
 }
 
 uint64_t gcrt_controller_limit_goal(const struct gcrt_controller *controller,

@@ -23,7 +23,7 @@ struct gcrt_controller {
   /* As asked for. */
   int percent;      /* below 0: off */
   uint64_t limit;   /* of all memory; UINT64_MAX: none */
-  uint64_t minimum; /* of the goal; what the percentage says may be more */
+  uint64_t minimum; /* of the percentage's goal; 0: 4 MiB at 100 % */
   double share;     /* of all processors, marking beside the program before anybody assists: over 0, below 1 */
   /* As the last cycle left it. */
   uint64_t marked;

@@ -11,6 +11,7 @@
 #include "cycle/cycle.h"
 
 #include "base/report.h"
+#include "cycle/limit.h"
 #include "cycle/phases.h"
 #include "cycle/scavenger.h"
 #include "heap/cache.h"
@@ -107,6 +108,7 @@ static bool wanted(enum gcrt_cycle_reason reason, size_t begun) {
     return gcrt_cycle_due();
   case GCRT_CYCLE_FORCED:
   case GCRT_CYCLE_STRESS:
+  case GCRT_CYCLE_LIMIT:
     return gcrt_load(&cycle.begun) == begun;
   case GCRT_CYCLE_PERIODIC:
     return gcrt_background_overdue();
@@ -130,12 +132,14 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   struct gcrt_mark_stats stats;
   gcrt_mark_get_stats(&stats);
   gcrt_store(&cycle.scanned_before, stats.scanned);
+  gcrt_cpu_time_begin(report->number);
 }
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up; then the scavenger may have to be
  * woken. */
 static void complete(struct gcrt_cycle_report *report) {
   if (gcrt_pacer_sweeping()) gcrt_cycle_sweep(report, report->concurrent);
+  gcrt_cpu_time_end(report);
   gcrt_scavenger_cycle_end(report);
   gcrt_mark_end();
   if (gcrt_cycle_listener.count) {
@@ -179,6 +183,7 @@ void gcrt_cycle_run_in_background(enum gcrt_cycle_reason reason) {
     if (gcrt_concurrent_mark(&report)) {
       complete(&report);
       gcrt_pace_end();
+      gcrt_cpu_time_update();
       gcrt_scavenger_wake();
       return;
     }
@@ -222,13 +227,20 @@ static uint64_t scanned(void) {
   return stats.scanned - gcrt_load(&cycle.scanned_before);
 }
 
+/* Then it does not matter whether marking keeps to a plan. */
+static bool past_the_limit(void) {
+  return gcrt_pacer_limited() && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit();
+}
+
 /* Takes part in what the collection that runs is doing, as far as it is behind. A thread that has reached the limit and
  * finds nothing to take part in has outrun the collection, and waits: whoever runs it may not even be scheduled. */
 static void assist(size_t ended) {
+  gcrt_cpu_time_update();
+  if (gcrt_cpu_time_limits()) return;
   bool helped = true;
   for (unsigned turn = 0; turn < ASSIST_TURNS && helped; turn++) {
     bool marking = gcrt_load(&gcrt_heap.marking) != 0;
-    if (marking && !gcrt_pacer_behind(scanned())) return;
+    if (marking && !gcrt_pacer_behind(scanned()) && !past_the_limit()) return;
     gcrt_gate_enter(gcrt_self);
     helped = gcrt_load(&gcrt_heap.marking) ? gcrt_mark_assist() : gcrt_heap_sweep_some();
     gcrt_gate_exit(gcrt_self);
@@ -249,7 +261,8 @@ static bool collect_in_background(const struct request *request) {
 
 /* The background thread is the clock. A heap that leaves less behind is not worth a thread. */
 static void watch_the_time(const struct gcrt_cycle_report *report) {
-  if (report->heap_after >= WATCHED_BYTES && gcrt_pacer_percent() >= 0) (void)gcrt_background_start();
+  bool watches = gcrt_pacer_percent() >= 0 || gcrt_limit_percent_of_group() != 0;
+  if (report->heap_after >= WATCHED_BYTES && watches) (void)gcrt_background_start();
 }
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
@@ -258,6 +271,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
     assist(gcrt_load_acquire(&cycle.ended));
     return false;
   }
+  if (reason == GCRT_CYCLE_GOAL && gcrt_limit_postpones()) return false;
   struct request request = {.reason = reason, .begun = gcrt_load(&cycle.begun)};
   if (reason == GCRT_CYCLE_FORCED) gcrt_world_let_run(RUN_BETWEEN_FORCED_NS);
   if (reason == GCRT_CYCLE_STRESS) gcrt_world_let_run(0);
@@ -271,6 +285,7 @@ GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
       gcrt_cycle_phase(GCRT_CYCLE_SWEEP, &request.report);
       complete(&request.report);
       gcrt_signal_restore(&request.signals);
+      gcrt_cpu_time_update();
       watch_the_time(&request.report);
       gcrt_scavenger_wake();
     }
@@ -328,6 +343,9 @@ void gcrt_cycle_fork_child(void) {
   gcrt_concurrent_after_fork();
   gcrt_background_after_fork();
   gcrt_scavenger_after_fork();
+  gcrt_limit_after_fork();
+  gcrt_cpu_time_after_fork();
+  gcrt_limit_handler_after_fork();
   gcrt_store(&cycle.loader_calls, 0);
   gcrt_store(&cycle.loader_held, 0);
   gcrt_store(&cycle.inside, 0);

@@ -16,6 +16,7 @@ enum gcrt_cycle_reason {
   GCRT_CYCLE_FORCED,    /* gc_collect; nothing happens if another thread began one since */
   GCRT_CYCLE_STRESS,    /* GCRT_STRESS */
   GCRT_CYCLE_EMERGENCY, /* memory ran out */
+  GCRT_CYCLE_LIMIT,     /* an object would pass the memory limit; nothing happens if another thread began one since */
   GCRT_CYCLE_PERIODIC,  /* there was none for two minutes; nothing happens if there was */
 };
 
@@ -53,6 +54,8 @@ struct gcrt_cycle_report {
   uint64_t visit_ns;     /* that a single thread was kept at most to read its stack, in no stop */
   uint64_t mark_ns;      /* from begin to the last stop's end */
   uint64_t sweep_ns;     /* beside the program */
+  uint64_t sweep_cpu_ns; /* of the thread that ran it */
+  uint64_t held_ns;      /* processors' time that running threads lost in the stops */
   uint64_t mark_cpu_ns;  /* of all markers */
   uint64_t scan_cpu_ns;  /* of scanning dirty pages, for what marking starts from */
   uint64_t stop_cpu_ns;  /* of both, in the last stop */
@@ -126,6 +129,13 @@ void gcrt_background_after_fork(void);
 /* GCRT_GOGC; returns the old value. Takes effect at once. */
 int gcrt_pacer_set_percent(int percent);
 int gcrt_pacer_percent(void);
+/* The least goal of GCRT_GOGC in bytes, 0: as it says itself. Returns the old value. Takes effect at once. */
+size_t gcrt_pacer_set_minimum(size_t bytes);
+/* What the memory limit's goal depends on has changed. */
+void gcrt_pacer_update(void);
+/* Whether the goal is the memory limit's; and what it would be without. */
+bool gcrt_pacer_limited(void);
+uint64_t gcrt_pacer_percent_goal(void);
 /* Where a collection stands, as far as the next one is concerned. */
 enum gcrt_pace { GCRT_PACE_IDLE, GCRT_PACE_MARK, GCRT_PACE_SWEEP };
 void gcrt_pacer_phase(enum gcrt_pace phase);
@@ -142,7 +152,8 @@ void gcrt_pacer_after_fork(void);
 uint64_t gcrt_pacer_stop_estimate(void);
 /* The heap size that starts the next collection, UINT64_MAX: never. */
 uint64_t gcrt_pacer_goal(void);
-/* The heap size at which a program that outruns its collection is slowed down. */
+/* The heap size at which a program that outruns its collection is slowed down: a quarter above the goal, or hardly more
+ * than it under a memory limit. */
 uint64_t gcrt_pacer_limit(void);
 /* Whether marking beside the program, which has scanned so many bytes since it began, has to be helped to keep pace
  * with what is allocated meanwhile. */

@@ -14,6 +14,7 @@
  * writes here. */
 #include "base/bits.h"
 #include "cycle/controller.h"
+#include "cycle/limit.h"
 #include "cycle/phases.h"
 #include "sys/clock.h"
 #include "sys/proc.h"
@@ -28,17 +29,24 @@
 /* Where there are few processors, marking is expected to get no more than this of them, and it always gets some. */
 #define SHARE_MOST 0.5
 #define SHARE_LEAST 0.02
+/* How far a heap may be above a goal that the memory limit sets before the program is slowed down: a part of the goal,
+ * half of what the controller leaves to the limit. */
+enum { LIMITED_PART = 64, LIMITED_LEAST = 1 << 19 };
 /* Marking may be behind by this part of its work before anybody helps: it comes in batches. */
 enum { SLACK = 16 };
 
 static struct {
   /* For the controller. */
   gcrt_word percent; /* (size_t)-1: off */
+  gcrt_word minimum; /* of its goal; 0: as the percentage says */
   gcrt_word marked, heap_scan, stacks, globals;
   gcrt_word triggered;        /* SIZE_MAX: nothing is marked */
   gcrt_word cons_mark, share; /* the bits of doubles; no share: not known */
   /* What follows. */
   gcrt_word goal;
+  gcrt_word percent_goal; /* without a memory limit */
+  gcrt_word limited;      /* the goal is the memory limit's */
+  gcrt_word most;         /* the heap at which a program that outruns its collection is slowed down */
   gcrt_word phase; /* enum gcrt_pace */
   gcrt_word early; /* the next collection marks beside the program */
   gcrt_word changes;
@@ -50,7 +58,8 @@ static struct {
   gcrt_word slack; /* bytes that may be owed */
   gcrt_word expected, plan_goal; /* with more scanned, or a larger heap, the plan is void */
   gcrt_word rounds;              /* the bits of a double: the part of the way that is left for them */
-} pacer = {.percent = 100, .goal = SIZE_MAX, .triggered = SIZE_MAX};
+} pacer = {
+    .percent = 100, .goal = SIZE_MAX, .percent_goal = SIZE_MAX, .most = SIZE_MAX, .triggered = SIZE_MAX};
 
 /* Under the cycle's lock. */
 static double past[GCRT_CONTROLLER_PAST];
@@ -80,6 +89,8 @@ static struct gcrt_controller controller(void) {
   struct gcrt_controller c;
   gcrt_controller_init(&c);
   c.percent = (int)gcrt_load(&pacer.percent);
+  c.minimum = gcrt_load(&pacer.minimum);
+  c.limit = gcrt_limit_bytes();
   c.marked = gcrt_load(&pacer.marked);
   c.scan = (struct gcrt_scan_work){gcrt_load(&pacer.heap_scan), gcrt_load(&pacer.stacks), gcrt_load(&pacer.globals)};
   c.triggered = gcrt_load(&pacer.triggered);
@@ -88,12 +99,16 @@ static struct gcrt_controller controller(void) {
   return c;
 }
 
-static uint64_t limit_of(uint64_t goal) { return goal > UINT64_MAX - goal / 4 ? UINT64_MAX : goal + goal / 4; }
+/* Under a memory limit there is hardly more room than the goal has. */
+static uint64_t most_of(uint64_t goal, bool limited) {
+  uint64_t more = limited ? gcrt_max(goal / LIMITED_PART, LIMITED_LEAST) : goal / 4;
+  return goal > UINT64_MAX - more ? UINT64_MAX : goal + more;
+}
 
-static uint64_t trigger_of(const struct gcrt_controller *c, uint64_t goal) {
+static uint64_t trigger_of(const struct gcrt_controller *c, uint64_t goal, uint64_t most) {
   /* Every refill asks whether marking has to be helped. */
   if (gcrt_load(&pacer.phase) == GCRT_PACE_MARK && goal != UINT64_MAX) return 0;
-  if (gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP) return limit_of(goal);
+  if (gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP) return most;
   return gcrt_load(&pacer.early) ? gcrt_controller_trigger(c, goal) : goal;
 }
 
@@ -103,9 +118,17 @@ static uint64_t publish(void) {
   size_t changes = gcrt_add_full(&pacer.changes, 1) + 1;
   for (;;) {
     struct gcrt_controller c = controller();
-    goal = gcrt_controller_goal(&c, NULL);
+    struct gcrt_controller_memory memory;
+    gcrt_limit_memory(&memory);
+    goal = gcrt_controller_goal(&c, &memory);
+    bool limited = gcrt_controller_limited(&c, &memory);
+    uint64_t most = most_of(goal, limited);
     gcrt_store(&pacer.goal, goal);
-    gcrt_store_full(&gcrt_heap.trigger, trigger_of(&c, goal));
+    gcrt_store(&pacer.percent_goal, gcrt_controller_percent_goal(&c));
+    gcrt_store(&pacer.limited, limited);
+    gcrt_store(&pacer.most, most);
+    gcrt_store_full(&gcrt_heap.trigger, trigger_of(&c, goal, most));
+    gcrt_limit_seen(&memory);
     size_t now = gcrt_load(&pacer.changes);
     if (now == changes) return goal;
     changes = now;
@@ -131,7 +154,9 @@ static struct gcrt_controller_plan make_plan(uint64_t live, uint64_t scanned) {
   uint64_t roots = c.scan.stacks + c.scan.globals;
   const struct gcrt_controller_progress progress = {
       .live = live, .scanned = scanned + roots, .most = scannable(&c, live) + roots};
-  struct gcrt_controller_plan plan = gcrt_controller_revise(&c, gcrt_controller_goal(&c, NULL), &progress);
+  struct gcrt_controller_memory memory;
+  gcrt_limit_memory(&memory);
+  struct gcrt_controller_plan plan = gcrt_controller_revise(&c, gcrt_controller_goal(&c, &memory), &progress);
   uint64_t objects = plan.work - gcrt_min(plan.work, roots);
   double way = (double)(plan.goal - gcrt_min(plan.goal, c.triggered)) * (1 - known(&pacer.rounds, ROUNDS_GUESS));
   store_double(&pacer.ratio, (double)objects / (way >= 1 ? way : 1));
@@ -173,6 +198,12 @@ void gcrt_pacer_after_fork(void) {
   if (phase == GCRT_PACE_SWEEP) gcrt_store(&gcrt_heap.trigger, 0);
 }
 
+/* After a setting has changed. */
+static void renew(void) {
+  publish();
+  if (gcrt_load(&pacer.phase) == GCRT_PACE_MARK) (void)make_plan(gcrt_load(&pacer.triggered), 0);
+}
+
 int gcrt_pacer_percent(void) { return (int)gcrt_load(&pacer.percent); }
 
 int gcrt_pacer_set_percent(int percent) {
@@ -180,12 +211,22 @@ int gcrt_pacer_set_percent(int percent) {
   size_t old;
   do old = gcrt_load(&pacer.percent);
   while (!gcrt_cas_full(&pacer.percent, old, wanted));
-  publish();
-  if (gcrt_load(&pacer.phase) == GCRT_PACE_MARK) (void)make_plan(gcrt_load(&pacer.triggered), 0);
+  renew();
   return (int)old;
 }
 
-uint64_t gcrt_pacer_limit(void) { return limit_of(gcrt_load(&pacer.goal)); }
+size_t gcrt_pacer_set_minimum(size_t bytes) {
+  size_t old;
+  do old = gcrt_load(&pacer.minimum);
+  while (!gcrt_cas_full(&pacer.minimum, old, bytes));
+  renew();
+  return old;
+}
+
+void gcrt_pacer_update(void) { publish(); }
+uint64_t gcrt_pacer_limit(void) { return gcrt_load(&pacer.most); }
+bool gcrt_pacer_limited(void) { return gcrt_load(&pacer.limited) != 0; }
+uint64_t gcrt_pacer_percent_goal(void) { return gcrt_load(&pacer.percent_goal); }
 
 static double part(uint64_t of, double all) { return all > 0 ? (double)of / all : 0; }
 static uint64_t minus(uint64_t a, uint64_t b) { return a > b ? a - b : 0; }

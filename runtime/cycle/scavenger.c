@@ -11,10 +11,10 @@
  * the cycle's lock was given up, as starting a thread may wait for the loader. Thread-safe, not async-signal-safe. */
 #include "cycle/scavenger.h"
 
+#include "cycle/limit.h"
 #include "cycle/release_pace.h"
 #include "heap/heap.h"
 #include "heap/stats.h"
-#include "mark/mark.h"
 #include "sys/clock.h"
 #include "sys/proc.h"
 #include "sys/signal.h"
@@ -35,13 +35,6 @@ static struct {
   gcrt_word background, eager; /* bytes that the listener has not heard of */
 } scavenger = {.goal = SIZE_MAX, .limit_goal = SIZE_MAX};
 
-/* What the library has mapped, less what it gave back. */
-static uint64_t mapped(void) {
-  struct gcrt_heap_usage usage;
-  gcrt_heap_usage(&usage);
-  return usage.heap_sys - usage.heap_released + usage.span_sys + usage.tables_sys + gcrt_mark_memory();
-}
-
 static uint64_t above(uint64_t bytes, uint64_t goal) { return bytes > goal ? bytes - goal : 0; }
 
 /* Bytes to be given back. */
@@ -49,7 +42,7 @@ static uint64_t excess(void) {
   if (gcrt_load(&gcrt_heap.dirty) == 0) return 0;
   uint64_t bytes = above(gcrt_heap_retained(), gcrt_load(&scavenger.goal));
   uint64_t limit_goal = gcrt_load(&scavenger.limit_goal);
-  return limit_goal == UINT64_MAX ? bytes : gcrt_max(bytes, above(mapped(), limit_goal));
+  return limit_goal == UINT64_MAX ? bytes : gcrt_max(bytes, above(gcrt_limit_mapped(), limit_goal));
 }
 
 static uint64_t take(gcrt_word *bytes) {

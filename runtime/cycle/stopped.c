@@ -10,6 +10,7 @@
 #include "mark/mark.h"
 #include "mark/pace.h"
 #include "sys/clock.h"
+#include "sys/proc.h"
 
 /* Live bytes that are worth one more marker: waking it costs about what marking so much does. */
 enum { BYTES_PER_MARKER = 2 << 20 };
@@ -26,6 +27,13 @@ struct gcrt_root *gcrt_cycle_roots(struct gcrt_cycle_report *report, size_t *cou
     *bytes += roots[i].range.end - roots[i].range.start;
   }
   return roots;
+}
+
+/* In a stop: threads that would use a processor now, the caller included if the program knows it. */
+static unsigned running_threads(void) {
+  unsigned count = gcrt_self != NULL;
+  for (struct gcrt_thread *t = gcrt_world.threads; t; t = t->next) count += gcrt_load(&t->state) == GCRT_STOPPED;
+  return count;
 }
 
 bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cycle_report *report) {
@@ -49,10 +57,12 @@ bool gcrt_cycle_stopped(void (*body)(struct gcrt_cycle_report *), struct gcrt_cy
   body(report);
   gcrt_root_set_unlock();
   report->end = gcrt_clock_monotonic();
+  unsigned held = running_threads();
   gcrt_world_resume();
   report->end_realtime = gcrt_clock_realtime();
   gcrt_unlock(&gcrt_world.lock);
   uint64_t pause = report->end - begin;
+  report->held_ns += pause * gcrt_min(held, gcrt_cpu_count());
   report->stopping_ns += stopping;
   report->pause_ns += pause;
   return true;
@@ -91,11 +101,12 @@ void gcrt_cycle_mark_stopped(struct gcrt_cycle_report *report) {
 }
 
 void gcrt_cycle_sweep(struct gcrt_cycle_report *report, bool beside) {
-  uint64_t begin = gcrt_clock_monotonic();
+  uint64_t begin = gcrt_clock_monotonic(), cpu = gcrt_clock_thread_cpu();
   while (beside && gcrt_heap_sweep_some()) {
     if (gcrt_pace_is_due()) gcrt_pace_rest();
   }
   report->heap_after = report->heap_flip - gcrt_heap_sweep_rest();
   report->next_goal = gcrt_pacer_cycle_end(report);
   report->sweep_ns = gcrt_clock_monotonic() - begin;
+  report->sweep_cpu_ns = gcrt_clock_thread_cpu() - cpu;
 }

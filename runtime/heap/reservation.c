@@ -79,8 +79,20 @@ void gcrt_heap_init(size_t bytes) {
   gcrt_cache_init_table();
 }
 
+static size_t used_chunks(void) { return gcrt_load(&gcrt_heap.used) / GCRT_CHUNK; }
+
+static size_t span_table(void) { return gcrt_align_up(used_chunks() * sizeof(struct gcrt_span), gcrt_page_size()); }
+
+static size_t other_tables(void) {
+  size_t used = used_chunks(), page = gcrt_page_size();
+  return gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
+         gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) + gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
+         gcrt_align_up(used * sizeof(uint16_t), page) +
+         gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) + 5 * gcrt_align_up((used + 7) / 8, page) +
+         gcrt_load(&gcrt_heap.fine_pages) * page;
+}
+
 void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
-  size_t page = gcrt_page_size();
   gcrt_lock(&gcrt_heap.pages_lock);
   size_t busy = gcrt_load(&gcrt_heap.busy);
   usage->heap_sys = gcrt_heap.committed * GCRT_CHUNK;
@@ -91,15 +103,12 @@ void gcrt_heap_usage(struct gcrt_heap_usage *usage) {
   /* All that was ever committed began as released: what is not released now was taken into use. */
   usage->reacquired_total = (gcrt_heap.committed + gcrt_heap.returned - released) * GCRT_CHUNK;
   gcrt_unlock(&gcrt_heap.pages_lock);
-  size_t used = gcrt_load(&gcrt_heap.used) / GCRT_CHUNK;
   usage->span_inuse = busy * sizeof(struct gcrt_span);
-  usage->span_sys = gcrt_align_up(used * sizeof(struct gcrt_span), page);
-  usage->tables_sys = gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
-                      gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) +
-                      gcrt_align_up(used << GCRT_MARKS_SHIFT, page) + gcrt_align_up(used * sizeof(uint16_t), page) +
-                      gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
-                      5 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
+  usage->span_sys = span_table();
+  usage->tables_sys = other_tables();
 }
+
+size_t gcrt_heap_tables(void) { return span_table() + other_tables(); }
 
 void gcrt_heap_lock_all(void) {
   for (unsigned slot = 0; slot < GCRT_SLOTS; slot++) gcrt_lock(&gcrt_heap.central[slot].lock);

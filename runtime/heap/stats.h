@@ -23,5 +23,7 @@ struct gcrt_heap_usage {
   size_t span_inuse, span_sys, tables_sys;
 };
 void gcrt_heap_usage(struct gcrt_heap_usage *usage);
+/* span_sys and tables_sys of it, without a lock. */
+size_t gcrt_heap_tables(void);
 
 #endif

@@ -9,6 +9,7 @@
 #include <gcrt/runtime_metrics.h>
 
 #include "base/options.h"
+#include "cycle/limit.h"
 #include "cycle/scavenger.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
@@ -161,6 +162,18 @@ static void read_scavenger(struct runtime_metrics *m) {
   m->heap_unreleased = retained > stats.goal ? gcrt_min(kept, retained - stats.goal) : 0;
 }
 
+/* When all is summed up. */
+static void read_limit(struct runtime_metrics *m) {
+  struct gcrt_cpu_time_stats stats;
+  gcrt_cpu_time_get_stats(&stats);
+  m->memory_limit = gcrt_limit_bytes();
+  m->memory_limit_percent = gcrt_limit_percent_of_group();
+  m->memory_mapped = m->sys - m->heap_released;
+  m->limiter_total_ns = stats.limited_ns;
+  m->limiter_pressed_ns = stats.pressed_ns;
+  m->limiter_last_cycle = stats.last_cycle;
+}
+
 static void read_memory(struct runtime_metrics *m) {
   struct gcrt_heap_usage usage;
   gcrt_heap_usage(&usage);
@@ -180,6 +193,7 @@ static void read_memory(struct runtime_metrics *m) {
   m->gc_sys = usage.tables_sys + gcrt_mark_memory();
   m->other_sys = gcrt_world.count * gcrt_page_size();
   m->sys = m->heap_sys + m->mspan_sys + m->mcache_sys + m->buckhash_sys + m->gc_sys + m->other_sys;
+  read_limit(m);
 }
 
 GCRT_EXPORT int runtime_metrics_read(struct runtime_metrics *m) {

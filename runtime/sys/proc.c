@@ -165,7 +165,7 @@ static bool create(struct start *start, size_t stack_size) {
   return created;
 }
 
-bool gcrt_thread_start(void (*body)(void *), void *argument, const char *name) {
+static bool start_thread(void (*body)(void *), void *argument, const char *name, bool small) {
   struct start start = {.body = body, .argument = argument};
   gcrt_format(start.name, sizeof start.name, "%s", name);
   sigset_t old;
@@ -173,9 +173,17 @@ bool gcrt_thread_start(void (*body)(void *), void *argument, const char *name) {
   gcrt_signal_block_all(&old);
   /* Static thread-local variables live on the stack: a program with many needs the default size. */
   bool sanitized = GCRT_TSAN_BUILD || GCRT_ASAN_BUILD;
-  bool created = (!sanitized && create(&start, THREAD_STACK)) || create(&start, 0);
+  bool created = (small && !sanitized && create(&start, THREAD_STACK)) || create(&start, 0);
   /* With signals still blocked: a handler that leaves by siglongjmp would take the record away. */
   while (created && !gcrt_load_acquire(&start.read)) gcrt_futex_wait(&start.read, 0, -1);
   gcrt_signal_restore(&old);
   return created;
+}
+
+bool gcrt_thread_start(void (*body)(void *), void *argument, const char *name) {
+  return start_thread(body, argument, name, true);
+}
+
+bool gcrt_thread_start_for_program(void (*body)(void *), void *argument, const char *name) {
+  return start_thread(body, argument, name, false);
 }

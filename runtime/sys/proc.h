@@ -36,5 +36,7 @@ void gcrt_thread_yield(void);
 /* Starts a thread of the library's own: every signal blocked, detached, not interposed, not known to the world, with
  * the given name (15 characters). Not async-signal-safe. False: the system refuses. */
 bool gcrt_thread_start(void (*body)(void *), void *argument, const char *name);
+/* The same with a stack of the usual size, as it will run the program's code. */
+bool gcrt_thread_start_for_program(void (*body)(void *), void *argument, const char *name);
 
 #endif

@@ -37,7 +37,7 @@ static const struct {
     {100, 5 * MIB, 0, 0, 64 * MIB, 64 * MIB},
     {100, 40 * MIB, 0, 0, 64 * MIB, 80 * MIB},
     {0, 5 * MIB, 0, 0, 64 * MIB, 64 * MIB},
-    {200, 0, 0, 0, MIB, 8 * MIB},
+    {200, 0, 0, 0, MIB, MIB},
     {-1, 5 * MIB, 0, 0, 64 * MIB, UINT64_MAX},
     {100, UINT64_MAX / 2 + 1, 0, 0, 0, UINT64_MAX},
     {100, 1, UINT64_MAX, 1, 0, UINT64_MAX},
