@@ -37,7 +37,7 @@ struct gcrt_controller {
 /* For the limit. All but the heap's cells is taken for what the next cycle cannot change. */
 struct gcrt_controller_memory {
   uint64_t mapped;     /* and not given back to the system */
-  uint64_t heap_free;  /* of it, in chunks without cells */
+  uint64_t heap_free;  /* of it, that can be allocated */
   uint64_t heap_alloc; /* of it, cells */
 };
 

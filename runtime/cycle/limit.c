@@ -7,7 +7,14 @@
  * The goal under a limit depends on memory that changes between collections: cells that are free in spans become
  * objects, chunks are taken and given back. It is computed anew when a collection seems to be due for the limit, and by
  * an allocation that finds the heap's chunks grown by a part of the limit since the last time, or at the limit. That is
- * one comparison for each refill. Memory is given back before an allocation that may take new chunks, by its own thread:
+ * one comparison for each refill.
+ *
+ * Free cells in spans count as room, but no longer when what is mapped has grown in spite of them since the last
+ * collection: objects of other sizes are allocated then. Go takes them for overhead always. A heap that has been near
+ * its limit once and has holes everywhere is collected without end by that, although it could go on for long in what it
+ * has (256 MiB, objects of 200 bytes that replace each other at random, half of the limit alive).
+ *
+ * Memory is given back before an allocation that may take new chunks, by its own thread:
  * afterwards would be over the limit, and inside the chunk allocator a stop would have to wait for the system calls.
  *
  * An automatic limit is a part of what the control group allows. The background thread asks every two seconds: some 15
@@ -45,8 +52,9 @@ static struct {
   struct gcrt_lock lock;
   gcrt_word bytes;   /* in force; SIZE_MAX: none */
   gcrt_word percent; /* of what the control group allows; 0: the program's or the option's number */
+  gcrt_word least;   /* that was mapped since the last collection, as far as anybody has looked */
   gcrt_word asked;   /* when the group was; monotonic ns */
-} limit = {.bytes = SIZE_MAX};
+} limit = {.bytes = SIZE_MAX, .least = SIZE_MAX};
 
 gcrt_word gcrt_limit_look_at = SIZE_MAX;
 gcrt_word gcrt_limit_period = 2000000000;
@@ -62,13 +70,26 @@ uint64_t gcrt_limit_mapped(void) {
          gcrt_load(&gcrt_world.records) * gcrt_page_size();
 }
 
+/* Whether allocation finds what it needs in spans: what is mapped has not grown since the last collection, or there is
+ * room for some growth. */
+static bool spans_suffice(uint64_t bytes, uint64_t mapped) {
+  uint64_t least = gcrt_min(gcrt_load(&limit.least), mapped), step = gcrt_max(GCRT_CHUNK, bytes / STEPS);
+  gcrt_store(&limit.least, least);
+  return mapped - least < (least + step <= bytes ? step : GCRT_CHUNK);
+}
+
 void gcrt_limit_memory(struct gcrt_controller_memory *memory) {
   *memory = (struct gcrt_controller_memory){0};
-  if (gcrt_limit_bytes() == UINT64_MAX) return;
+  uint64_t bytes = gcrt_limit_bytes();
+  if (bytes == UINT64_MAX) return;
+  size_t live = gcrt_load(&gcrt_heap.live), busy = gcrt_load(&gcrt_heap.busy) * GCRT_CHUNK;
   memory->mapped = gcrt_limit_mapped();
   memory->heap_free = gcrt_load(&gcrt_heap.dirty) * GCRT_CHUNK;
-  memory->heap_alloc = gcrt_load(&gcrt_heap.live);
+  memory->heap_alloc = live;
+  if (spans_suffice(bytes, memory->mapped)) memory->heap_free += busy - gcrt_min(busy, live);
 }
+
+void gcrt_limit_cycle_end(void) { gcrt_store(&limit.least, SIZE_MAX); }
 
 /* Where there is nothing to give back, looking again is of use when there is more. */
 void gcrt_limit_seen(const struct gcrt_controller_memory *memory) {
@@ -77,7 +98,7 @@ void gcrt_limit_seen(const struct gcrt_controller_memory *memory) {
   if (bytes != UINT64_MAX) {
     size_t retained = gcrt_heap_retained();
     size_t room = (size_t)(bytes - gcrt_min(bytes, memory->mapped));
-    bool idle = memory->heap_free == 0 || gcrt_cpu_time_limits();
+    bool idle = gcrt_load(&gcrt_heap.dirty) == 0 || gcrt_cpu_time_limits();
     if (room < GCRT_CHUNK && idle) room = GCRT_CHUNK;
     at = retained + gcrt_min(room, gcrt_max(GCRT_CHUNK, bytes / STEPS));
   }

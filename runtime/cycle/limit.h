@@ -30,6 +30,8 @@ extern const char *gcrt_limit_root;
 uint64_t gcrt_limit_mapped(void);
 /* The same in parts, for the goal. Without a limit nothing is read. */
 void gcrt_limit_memory(struct gcrt_controller_memory *memory);
+/* A collection has ended. */
+void gcrt_limit_cycle_end(void);
 /* The pacer has computed a goal: from which size of the heap on allocation has to look again. */
 void gcrt_limit_seen(const struct gcrt_controller_memory *memory);
 /* The heap, free memory included, at which that is; SIZE_MAX: never. */

@@ -279,6 +279,7 @@ uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report) {
   gcrt_store(&pacer.triggered, SIZE_MAX);
   gcrt_store(&pacer.early, gcrt_concurrent_suits());
   gcrt_store(&pacer.phase, GCRT_PACE_IDLE);
+  gcrt_limit_cycle_end();
   return publish();
 }
 
