@@ -6,7 +6,8 @@
  *   0  run     no others
  *   1  fsync   write 64 KiB to a file of their own and have it put on the disk
  *   2  read    read such a file past the page cache, from the disk
- *   3  spawn   start /bin/true and wait for its end
+ *   3  spawn   start /bin/true, wait for its end, and rest for 20 ms: what /bin/true takes of the processors would
+ *              lengthen stops if another process had started it, too
  *   4  sleep   wait for a condition that seldom comes
  *
  * One more thread collects 200 times a second; with gcrt nobody else does. A stop ends when all threads go on; `reach`
@@ -22,7 +23,14 @@
 #include <stdbool.h>
 #include <sys/wait.h>
 
-enum { RING = 64, STEPS_BETWEEN_ALLOCATIONS = 1000, INTERVAL_NS = 5000000, BLOCK = 64 << 10, BLOCKS = 64 };
+enum {
+  RING = 64,
+  STEPS_BETWEEN_ALLOCATIONS = 1000,
+  INTERVAL_NS = 5000000,
+  REST_NS = 20000000,
+  BLOCK = 64 << 10,
+  BLOCKS = 64
+};
 
 enum mode { RUN, FSYNC, READ, SPAWN, SLEEP, MODES };
 
@@ -110,6 +118,7 @@ static void *call_spawn(void *number) {
     pid_t child;
     int status, error = posix_spawn(&child, "/bin/true", NULL, NULL, arguments, environ);
     if (error != 0 || waitpid(child, &status, 0) != child || status != 0) fail("/bin/true");
+    nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
   }
   return NULL;
 }

@@ -1,13 +1,14 @@
-/* limit LIMIT_MIB THREADS SECONDS: memory and processor time under a memory limit. For this library only.
+/* limit LIMIT_MIB THREADS WORK SECONDS: memory and processor time under a memory limit. For this library only.
  *
  * The live heap (slots.h) is 20, 40, 60, 80 and then 100 percent of the limit, for SECONDS each, in which THREADS
- * threads replace random objects all the time. The environment has the same limit: GCRT_MEMLIMIT=<LIMIT_MIB>MiB. For
- * each step the program prints, by readings of once in two milliseconds,
+ * threads replace random objects all the time, each after WORK steps of computing. The environment has the same limit:
+ * GCRT_MEMLIMIT=<LIMIT_MIB>MiB. For each step the program prints, by readings of once in two milliseconds,
  *
  *   mapped_STEP_bytes   the most that the library had from the system, less what it had given back
  *   rss_STEP_bytes      the most of the process that was resident
  *   gc_STEP_permille    what collections took of the processors' time, in thousandths; of the second half of the step,
  *                       as a collector may take a second of each processor before it is held back
+ *   limited_STEP_ns     for how long the collector was held back: memory may pass the limit then
  *   replaced_STEP       objects
  *
  * and mapped_bytes and rss_bytes, the most of all steps up to 80 percent. */
@@ -19,15 +20,15 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-enum { SAMPLE_NS = 2000000, STEPS = 5, FULL_STEP = STEPS - 1, WORK = 500 };
+enum { SAMPLE_NS = 2000000, STEPS = 5, FULL_STEP = STEPS - 1 };
 
 static const unsigned percents[STEPS] = {20, 40, 60, 80, 100};
 
 static uint64_t slots_of_thread; /* at 100 percent */
-static uint64_t step_ns;
+static uint64_t step_ns, work;
 static atomic_bool over;
 static atomic_uint step;
-static struct { uint64_t mapped, rss, permille; } found[STEPS];
+static struct { uint64_t mapped, rss, permille, limited_ns; } found[STEPS];
 static atomic_uint_fast64_t replaced[STEPS];
 
 static const struct runtime_metrics *read_metrics(void) {
@@ -55,7 +56,7 @@ static uint64_t churn(uint64_t first, uint64_t count, uint64_t *state, uint64_t 
   uint64_t i = 0;
   for (; i % 64 != 0 || now_ns() < until; i++) {
     slot_fill(first + random_below(state, (uint32_t)count));
-    slot_work(state, WORK);
+    slot_work(state, work);
   }
   return i;
 }
@@ -69,7 +70,7 @@ static void *replace(void *arg) {
     pthread_barrier_wait(w->start);
     if (w->thread == 0) atomic_store(&step, s);
     pthread_barrier_wait(w->start);
-    uint64_t began = now_ns();
+    uint64_t began = now_ns(), limited = read_metrics()->limiter_total_ns;
     for (; count < slots_of_thread * percents[s] / 100; count++) slot_fill(first + count);
     uint64_t done = churn(first, count, &state, began + step_ns / 2);
     uint64_t half = now_ns(), gc = read_metrics()->gc_cpu_ns;
@@ -78,6 +79,7 @@ static void *replace(void *arg) {
     if (w->thread == 0) {
       double available = (double)(now_ns() - half) * CPU_COUNT(&set);
       found[s].permille = (uint64_t)((double)(read_metrics()->gc_cpu_ns - gc) * 1000 / available);
+      found[s].limited_ns = read_metrics()->limiter_total_ns - limited;
     }
   }
   return NULL;
@@ -92,7 +94,8 @@ static void report_step(const char *name, unsigned s, const char *unit, uint64_t
 int main(int argc, char **argv) {
   uint64_t mib = argument(argc, argv, 1, "MiB", 256, 32, 65536);
   unsigned threads = (unsigned)argument(argc, argv, 2, "threads", 2, 1, MOST_THREADS);
-  step_ns = argument(argc, argv, 3, "seconds", 4, 1, 3600) * 1000000000;
+  work = argument(argc, argv, 3, "work", 4000, 0, 1000000000);
+  step_ns = argument(argc, argv, 4, "seconds", 4, 1, 3600) * 1000000000;
   allocator_start();
   uint64_t start = now_ns();
   slots_of_thread = (mib << 20) / SLOT_BYTES / threads;
@@ -107,6 +110,7 @@ int main(int argc, char **argv) {
     report_step("mapped", s, "_bytes", found[s].mapped);
     report_step("rss", s, "_bytes", found[s].rss);
     report_step("gc", s, "_permille", found[s].permille);
+    report_step("limited", s, "_ns", found[s].limited_ns);
     report_step("replaced", s, "", atomic_load(&replaced[s]));
     if (s == FULL_STEP) continue;
     if (found[s].mapped > mapped) mapped = found[s].mapped;

@@ -16,7 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-enum { SAMPLE_NS = 1000000, SETTLING = 3 /* collections that are not looked at */ };
+enum { SAMPLE_NS = 1000000, SETTLING = 5 /* collections that are not looked at */ };
 
 static uint64_t slots_of_thread, work;
 static atomic_bool over;

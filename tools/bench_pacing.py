@@ -17,6 +17,7 @@ SETTLING = 5  # collections of the trace that are not looked at: cons/mark is th
 CYCLES = 14  # as many as the goal allows; each begins before its goal, so there are more
 STEADY_WORK = 2000  # steps for each object of 544 bytes: about 120 MiB/s for one thread
 LIMIT_MIB = 256
+LIMIT_WORK = 4000  # about 65 MiB/s for one thread: at 80 percent the collector has half of the processors for it
 
 OVER_GOAL = 1.05
 SHARE = (20, 30)  # percent of all processors
@@ -35,11 +36,12 @@ PANELS = {
 }
 
 USED = re.compile(r"^pacer: gc \d+ (\d+)% CPU ", re.MULTILINE)
+ENDED = re.compile(r"^pacer: gc \d+ .* -> (\d+) B \(∆goal ([+-]\d+),", re.MULTILINE)
 
 
 def pacing_case(percent, threads, work, live, label):
-    """As many rounds as make the collections."""
-    rounds = max(1, CYCLES * percent // 100)
+    """As many rounds as make the collections; a program that outruns the collector makes more between two."""
+    rounds = CYCLES * percent // 100 * (1 if work else 3)
     return Case(f"pacing GOGC={percent}, {threads} thr{label}", "pacing", (live, threads, work, rounds),
                 "peak_max_permille", "‰ of the goal", 1, ("gcrt",),
                 (("GCRT_GOGC", percent), ("GCRT_DEBUG", "gcpacertrace=1")))
@@ -56,17 +58,22 @@ def all_cases(quick):
             yield pacing_case(percent, threads, STEADY_WORK, live, "")
     yield pacing_case(100, 2, 0, live, ", flat out")
     limit, seconds = (32, 1) if quick else (LIMIT_MIB, 6)
-    yield Case(f"limit {limit} MiB, 2 thr", "limit", (limit, 2, seconds), "mapped_bytes", "MiB", 2**20, ("gcrt",),
+    yield Case(f"limit {limit} MiB, 2 thr", "limit", (limit, 2, LIMIT_WORK, seconds), "mapped_bytes", "MiB", 2**20, ("gcrt",),
                (("GCRT_MEMLIMIT", f"{limit}MiB"),))
 
 
 def add_traced(case, figures, trace):
-    """The share of the processors, from the trace's lines about the steady state."""
+    """From the trace's lines about the steady state: the share of the processors, and the heap when marking ended."""
     if case.program != "pacing":
         return
-    used = [int(found) for found in USED.findall(trace.partition("pacing: steady\n")[2])][SETTLING:]
+    steady = trace.partition("pacing: steady\n")[2]
+    used = [int(found) for found in USED.findall(steady)][SETTLING:]
+    ended = [int(end) * 1000 / (int(end) - int(over)) for end, over in ENDED.findall(steady)][SETTLING:]
     if used:
         figures["marking_percent"] = str(statistics.median(used))
+    if ended:
+        figures["marked_p50_permille"] = f"{statistics.median(ended):.0f}"
+        figures["marked_max_permille"] = f"{max(ended):.0f}"
 
 
 def busy_rows(results, case):
@@ -83,6 +90,10 @@ def pacing_rows(results, case):
     threads, work = case.args[1], case.args[2]
     peak, share = (results.median(case.name, "gcrt", key) for key in ("peak_max_permille", "marking_percent"))
     yield Row("pacing", f"{case.name}: largest heap / goal", None if peak is None else peak / 1000, OVER_GOAL)
+    for name, key in (("median", "marked_p50_permille"), ("largest", "marked_max_permille")):
+        marked = results.median(case.name, "gcrt", key)
+        yield Row("pacing", f"{case.name}: {name} heap when marking ended / goal",
+                  None if marked is None else marked / 1000)
     label = f"{case.name}: processors while marking, percent"
     if work == 0 or threads < len(os.sched_getaffinity(0)):
         yield Row("pacing", label, share)
@@ -97,6 +108,8 @@ def limit_rows(results, case):
         value = results.median(case.name, "gcrt", key)
         yield Row("limit", f"live up to 80 %: {label} over the limit, MiB",
                   None if value is None else value / 2**20 - case.args[0], OVER_LIMIT_MIB)
+    limited = results.median(case.name, "gcrt", "limited_80_ns")
+    yield Row("limit", "live at 80 %: collector held back, s", None if limited is None else limited / 1e9)
     share = results.median(case.name, "gcrt", "gc_100_permille")
     yield Row("limit", "live at 100 %: share of the processors", None if share is None else share / 1000, LIMITED_SHARE)
 
