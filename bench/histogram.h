@@ -6,6 +6,7 @@
 #ifndef BENCH_HISTOGRAM_H
 #define BENCH_HISTOGRAM_H
 
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +75,18 @@ static inline uint64_t histogram_percentile(const struct histogram *h, uint64_t 
     return edge < h->largest ? edge : h->largest;
   }
   return h->largest;
+}
+
+/* Prints what a benchmark tells of it: NAMEs=, NAME_p50_ns= and so on. */
+static inline void report_histogram(const char *name, const struct histogram *h) {
+  static const struct {
+    const char *name;
+    uint64_t parts, of;
+  } shares[] = {{"p50", 50, 100}, {"p90", 90, 100}, {"p99", 99, 100}, {"p999", 999, 1000}, {"p9999", 9999, 10000}};
+  printf("%ss=%" PRIu64 "\n", name, h->count);
+  for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
+    printf("%s_%s_ns=%" PRIu64 "\n", name, shares[i].name, histogram_percentile(h, shares[i].parts, shares[i].of));
+  printf("%s_max_ns=%" PRIu64 "\n%s_total_ns=%" PRIu64 "\n", name, h->largest, name, h->sum);
 }
 
 #endif

@@ -184,17 +184,6 @@ static uint64_t live_checksum(uint64_t slots) {
   return sum;
 }
 
-static void report_histogram(const char *name, const struct histogram *h) {
-  static const struct {
-    const char *name;
-    uint64_t parts, of;
-  } shares[] = {{"p50", 50, 100}, {"p90", 90, 100}, {"p99", 99, 100}, {"p999", 999, 1000}, {"p9999", 9999, 10000}};
-  printf("%ss=%" PRIu64 "\n", name, h->count);
-  for (size_t i = 0; i < sizeof shares / sizeof *shares; i++)
-    printf("%s_%s_ns=%" PRIu64 "\n", name, shares[i].name, histogram_percentile(h, shares[i].parts, shares[i].of));
-  printf("%s_max_ns=%" PRIu64 "\n%s_total_ns=%" PRIu64 "\n", name, h->largest, name, h->sum);
-}
-
 int main(int argc, char **argv) {
   uint64_t mib = argument(argc, argv, 1, "MiB", 64, 1, MOST_MIB);
   unsigned threads = (unsigned)argument(argc, argv, 2, "threads", 1, 1, MOST_THREADS);

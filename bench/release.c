@@ -62,17 +62,6 @@ static void drop(uint64_t full, uint64_t left) {
   }
 }
 
-static uint64_t rss_bytes(void) {
-  unsigned long total = 0, resident = 0;
-  FILE *file = fopen("/proc/self/statm", "r");
-  if (file == NULL || fscanf(file, "%lu %lu", &total, &resident) != 2) {
-    fprintf(stderr, "release: no resident memory in /proc/self/statm\n");
-    exit(1);
-  }
-  fclose(file);
-  return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static void wait_until(uint64_t moment) {
   struct timespec until = {(time_t)(moment / 1000000000u), (long)(moment % 1000000000u)};
   while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) != 0) continue;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 static inline uint64_t clock_ns(clockid_t clock) {
   struct timespec t;
@@ -39,6 +40,18 @@ static inline uint64_t max_rss_bytes(void) {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
   return (uint64_t)usage.ru_maxrss * 1024;
+}
+
+/* What of this process is resident now. */
+static inline uint64_t rss_bytes(void) {
+  unsigned long total = 0, resident = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (file == NULL || fscanf(file, "%lu %lu", &total, &resident) != 2) {
+    fprintf(stderr, "bench: no resident memory in /proc/self/statm\n");
+    exit(1);
+  }
+  fclose(file);
+  return resident * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* Argument `index` as a number in [low, high], `fallback` if it was not given. Anything else ends the program. */

@@ -16,6 +16,7 @@ HEIGHT = 150  # of a chart's grid
 CHART = HEIGHT + 56  # with its title and its percentiles
 STYLES = {
     "gcrt": ("#2a6fa8", 2.6, ""),
+    "gcrt-none": ("#2a6fa8", 1.6, "5 3"),
     "bdwgc": ("#e08a1e", 1.6, ""),
     "bdwgc-inc": ("#e08a1e", 1.6, "5 3"),
     "malloc": ("#1c2127", 1.6, "2 2"),

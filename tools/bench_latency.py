@@ -6,11 +6,12 @@ the longest stop too.
 
 import bench_curves
 import bench_plot
-from bench_model import Case, Row
+from bench_model import ONE_STOP, Case, Row
 
 ALLOCATORS = ("gcrt", "bdwgc", "bdwgc-inc", "malloc", "go")
 ROOT_ALLOCATORS = ("gcrt", "bdwgc", "bdwgc-inc")  # those to which a static variable is another thing than an object
 THREADS = (1, 2, 4)
+ONE_STOP_ALSO = ((256, 1), (256, 2), (8, 1))  # MiB and threads, where all collections are one stop for comparison
 # Requests of one run by MiB of live heap, all threads together: a collector that lets the heap double makes 50, 13, 5
 # and 2 collections meanwhile.
 REQUESTS = {64: 500_000, 256: 500_000, 1024: 800_000, 4096: 1_500_000}
@@ -55,7 +56,8 @@ def all_cases(quick, huge):
     figure = ("request_p9999_ns", "µs", 1e3)
     for mib, count in requests.items():
         for threads in THREADS:
-            yield Case(f"latency {mib} MiB, {threads} thr", "latency", (mib, threads, count), *figure, ALLOCATORS)
+            peers = (*ALLOCATORS, ONE_STOP) if (mib, threads) in ONE_STOP_ALSO else ALLOCATORS
+            yield Case(f"latency {mib} MiB, {threads} thr", "latency", (mib, threads, count), *figure, peers)
     mib = STATIC_MIB if STATIC_MIB in requests else next(iter(requests))
     yield Case(f"latency static {mib} MiB, 1 thr", "latency_static", (mib, 1, requests[mib]), *figure, ROOT_ALLOCATORS)
 

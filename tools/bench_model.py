@@ -6,6 +6,9 @@ from typing import Optional
 
 ALLOCATORS = ["gcrt", "bdwgc", "malloc", "mimalloc"]
 COLLECTORS = ["gcrt", "bdwgc"]
+# The library's own program once more, with variables of its environment: an allocator of its own in cases that name it.
+ONE_STOP = "gcrt-none"
+VARIANTS = {ONE_STOP: ("gcrt", {"GCRT_TRACKER": "none"})}
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,19 @@ class Case:
     unit: str
     per_unit: float  # the figure divided by this is in `unit`
     allocators: tuple = tuple(ALLOCATORS)
-    gogc: int = 0  # GCRT_GOGC for gcrt; 0: its default
+    environment: tuple = ()  # pairs of name and value, for gcrt and its variants
+
+
+def binary_of(allocator):
+    """The allocator that its program is compiled for."""
+    return VARIANTS[allocator][0] if allocator in VARIANTS else allocator
+
+
+def environment_of(case, allocator):
+    """What is added to the environment of its program."""
+    if binary_of(allocator) != "gcrt":
+        return {}
+    return dict(case.environment) | (VARIANTS[allocator][1] if allocator in VARIANTS else {})
 
 
 @dataclass
@@ -82,5 +97,5 @@ class Results:
         for by_allocator in self.runs.values():
             for allocator, runs in by_allocator.items():
                 for run in runs:
-                    found[allocator] = run["version"]
+                    found[binary_of(allocator)] = run["version"]
         return found

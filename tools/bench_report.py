@@ -17,8 +17,9 @@ import time
 
 import bench_awk
 import bench_latency
+import bench_pacing
 import bench_plot
-from bench_model import ALLOCATORS, COLLECTORS, Case, Results, Row
+from bench_model import ALLOCATORS, COLLECTORS, ONE_STOP, Case, Results, Row, binary_of, environment_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TIMEOUT_SECONDS = 600
@@ -40,11 +41,13 @@ def all_cases(quick, huge):
     depths = {"binary_trees": [12 if quick else 18], "gcbench": [10, 12] if quick else [16, 18]}
     for program, program_depths in depths.items():
         for depth in program_depths:
-            yield Case(f"{program} {depth}", program, (depth,), "wall_ns", *ms)
+            one_stop = [ONE_STOP] if program == "gcbench" or depth == program_depths[-1] else []
+            yield Case(f"{program} {depth}", program, (depth,), "wall_ns", *ms, (*ALLOCATORS, *one_stop))
     # About the memory that bdwgc takes: what the same memory buys.
     for program, program_depths in depths.items():
         depth = program_depths[-1]
-        yield Case(f"{program} {depth}, GCRT_GOGC=200", program, (depth,), "wall_ns", *ms, tuple(COLLECTORS), 200)
+        yield Case(f"{program} {depth}, GCRT_GOGC=200", program, (depth,), "wall_ns", *ms, tuple(COLLECTORS),
+                   (("GCRT_GOGC", 200),))
     for size, count in GARBAGE_COUNTS.items():
         for threads in THREADS:
             args = (size, threads, count // shrink)
@@ -55,6 +58,7 @@ def all_cases(quick, huge):
     for shape in SHAPES:
         yield Case(f"live {shape}, {mib} MiB", "live_heap", (shape, mib), "collect_ns", *ms, tuple(COLLECTORS))
     yield from bench_awk.all_cases(quick)
+    yield from bench_pacing.all_cases(quick)
     full, left = (64, 8) if quick else (1024, 50)
     yield Case(f"release {full} to {left} MiB", "release", (full, left), "rss_bytes", "MiB", 2**20)
     yield from bench_latency.all_cases(quick, huge)
@@ -73,7 +77,7 @@ def clean_environment(bdwgc_markers):
 def program_path(build_dir, case, allocator):
     if bench_awk.is_awk(case):
         return bench_awk.path(build_dir, allocator)
-    return os.path.join(build_dir, "bench", f"{case.program}-{allocator}")
+    return os.path.join(build_dir, "bench", f"{case.program}-{binary_of(allocator)}")
 
 
 def run_program(path, case, allocator, environment):
@@ -91,9 +95,10 @@ def run_program(path, case, allocator, environment):
         raise RuntimeError(f"exit status {done.returncode}: {last[0]}")
     printed = done.stderr if of_awk else done.stdout
     figures = dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+    bench_pacing.add_traced(case, figures, done.stderr)
     if of_awk:
         figures["checksum"] = bench_awk.checksum(done.stdout)
-    if figures.get("allocator") != allocator or not {case.key, "checksum", "wall_ns"} <= figures.keys():
+    if figures.get("allocator") != binary_of(allocator) or not {case.key, "checksum", "wall_ns"} <= figures.keys():
         raise RuntimeError("its output lacks figures")
     return figures
 
@@ -107,7 +112,7 @@ def run_case(case, paths, runs, environment, results):
             if allocator in broken:
                 continue
             try:
-                own = environment | ({"GCRT_GOGC": str(case.gogc)} if case.gogc and allocator == "gcrt" else {})
+                own = environment | {name: str(value) for name, value in environment_of(case, allocator).items()}
                 done.append(run_program(paths[allocator], case, allocator, own))
             except RuntimeError as error:
                 broken.add(allocator)
@@ -140,7 +145,7 @@ def bdwgc_rows(results):
     for case in results.cases:
         ours, peer = (case.name, "gcrt"), (case.name, "bdwgc")
         if case.program in ("binary_trees", "gcbench"):
-            time_limit, memory_limit = (None, None) if case.gogc else (0.5, 1.0)
+            time_limit, memory_limit = (None, None) if case.environment else (0.5, 1.0)
             yield Row("bdwgc", f"{case.name}: wall time", results.ratio((*ours, "wall_ns"), (*peer, "wall_ns")),
                       time_limit)
             yield Row("bdwgc", f"{case.name}: max RSS",
@@ -180,6 +185,19 @@ def scaling_rows(results, processors):
         yield row
 
 
+def tracker_rows(results):
+    """Speed with collections beside the program, over that with the program stopped for each."""
+    for case in results.cases:
+        if ONE_STOP not in case.allocators:
+            continue
+        ours, stopped = (case.name, "gcrt"), (case.name, ONE_STOP)
+        if bench_latency.is_latency(case):
+            key = "requests_per_second"
+            yield Row("tracker", f"{case.name}: requests", results.ratio((*ours, key), (*stopped, key)), 1.0, True)
+        else:
+            yield Row("tracker", case.name, results.ratio((*stopped, "wall_ns"), (*ours, "wall_ns")), 0.9, True)
+
+
 def release_rows(results):
     """Five seconds after the drop: what is resident next to what the library means to keep, and the time it took."""
     for case in results.cases:
@@ -200,6 +218,7 @@ PANELS = {
     "bdwgc": "gcrt / bdwgc, less is better",
     "mimalloc": "gcrt / mimalloc with explicit frees, less is better",
     "scaling": "Throughput of two threads / one thread, more is better",
+    "tracker": "Speed beside the program / in one stop (GCRT_TRACKER=none), more is better",
     **bench_awk.PANELS,
 }
 # Of other units, so not in the plot.
@@ -240,7 +259,8 @@ def describe_machine(options, results):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found = results.versions()
     versions = ", ".join(f"{name} {version}" for name, version in found.items())
-    missing = sorted({allocator for case in results.cases for allocator in case.allocators} - found.keys())
+    wanted = {binary_of(allocator) for case in results.cases for allocator in case.allocators}
+    missing = sorted(wanted - found.keys())
     commit = first_line(["git", "describe", "--always", "--dirty"])
     return [
         f"Processor: {processor_model()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB of memory",
@@ -268,10 +288,11 @@ def median_text(results, case, allocator, key, divisor, digits):
 
 
 def medians_table(results, cases):
-    out = ["## Medians, least and most", "", "| case | unit | " + " | ".join(ALLOCATORS) + " |",
-           "|---|---|" + "---:|" * len(ALLOCATORS)]
+    shown = ALLOCATORS + [ONE_STOP] * any(ONE_STOP in case.allocators for case in cases)
+    out = ["## Medians, least and most", "", "| case | unit | " + " | ".join(shown) + " |",
+           "|---|---|" + "---:|" * len(shown)]
     for case in cases:
-        cells = " | ".join(figure_text(results, case, allocator) for allocator in ALLOCATORS)
+        cells = " | ".join(figure_text(results, case, allocator) for allocator in shown)
         out.append(f"| {case.name} | {case.unit} | {cells} |")
     return out + [""]
 
@@ -303,7 +324,7 @@ def markdown(options, results, rows, machine, judged):
         out += ["**Failures**", ""] + [f"- {failure}" for failure in results.failures] + [""]
     if any(row.panel in PANELS for row in rows):
         out += ["![Ratios](results.svg)", ""]
-    for panel, title in {**PANELS, **RELEASE, **bench_latency.PANELS}.items():
+    for panel, title in {**PANELS, **RELEASE, **bench_pacing.PANELS, **bench_latency.PANELS}.items():
         listed = [row for row in rows if row.panel == panel]
         if not listed:
             continue
@@ -340,7 +361,7 @@ def write_csv(path, results):
 def write_results(options, results):
     judged = not options.quick and options.runs >= RUNS_FOR_A_VERDICT
     rows = [*bdwgc_rows(results), *mimalloc_rows(results), *scaling_rows(results, len(os.sched_getaffinity(0))),
-            *bench_awk.rows(results), *release_rows(results), *bench_latency.rows(results)]
+            *tracker_rows(results), *bench_awk.rows(results), *release_rows(results), *bench_pacing.rows(results), *bench_latency.rows(results)]
     if not judged:
         for row in rows:
             row.limit = None

@@ -83,6 +83,9 @@ enum { GCRT_LIMIT_AUTO_STANDARD = 90 }; /* percent, of "auto" alone */
   KEY(phasetrace, "One line on standard error whenever a collection enters its next phase.")                           \
   KEY(scavtrace,                                                                                                       \
       "One line on standard error, once a second at most, while memory is given back, in the form of Go's.")           \
+  KEY(heaptrace,                                                                                                       \
+      "Three lines on standard error for every collection, and one where scavtrace has one: heap, goal, memory "       \
+      "limit, and what the library and the process have. tools/plot-heap draws them.")                                 \
   KEY(madvfree,                                                                                                        \
       "Give memory back by MADV_FREE: the system takes it when it needs some. Resident memory does not fall until "    \
       "then.")                                                                                                         \

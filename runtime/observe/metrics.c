@@ -73,24 +73,30 @@ static void tell_cycle(const struct gcrt_cycle_report *report) {
   if (gcrt_options.debug.gcpacertrace) gcrt_pacertrace_end(report, gcrt_pacer_account());
 }
 
+static void tell_heap(void) { gcrt_heaptrace_line(gcrt_clock_monotonic() - observed.start); }
+
 static void tell_phase(enum gcrt_cycle_phase phase, uint64_t number) {
+  bool turning = phase == GCRT_CYCLE_ARM || phase == GCRT_CYCLE_STOP || phase == GCRT_CYCLE_IDLE;
+  if (gcrt_options.debug.heaptrace && turning) tell_heap();
   if (gcrt_options.debug.phasetrace) gcrt_phasetrace_line(phase, number, gcrt_clock_monotonic() - observed.start);
   /* What is to be scanned is planned in the phase before. */
   if (gcrt_options.debug.gcpacertrace && phase == GCRT_CYCLE_MARK) gcrt_pacertrace_begin(number, gcrt_pacer_account());
 }
 
 static void tell_released(const struct gcrt_release_report *report) {
-  gcrt_scavtrace_line(report, gcrt_clock_monotonic() - observed.start);
+  if (gcrt_options.debug.heaptrace) tell_heap();
+  if (gcrt_options.debug.scavtrace) gcrt_scavtrace_line(report, gcrt_clock_monotonic() - observed.start);
 }
 
 void gcrt_observe_init(void) {
   observed.start = gcrt_clock_monotonic();
   observed.cpus = gcrt_cpu_count();
+  const struct gcrt_options *options = &gcrt_options;
   gcrt_cycle_listener = (struct gcrt_cycle_listener){
       .count = count_cycle,
-      .tell = gcrt_options.debug.gctrace || gcrt_options.debug.gcpacertrace ? tell_cycle : NULL,
-      .phase = gcrt_options.debug.phasetrace || gcrt_options.debug.gcpacertrace ? tell_phase : NULL,
-      .released = gcrt_options.debug.scavtrace ? tell_released : NULL,
+      .tell = options->debug.gctrace || options->debug.gcpacertrace ? tell_cycle : NULL,
+      .phase = options->debug.phasetrace || options->debug.gcpacertrace || options->debug.heaptrace ? tell_phase : NULL,
+      .released = options->debug.scavtrace || options->debug.heaptrace ? tell_released : NULL,
   };
 }
 

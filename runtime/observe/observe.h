@@ -17,6 +17,10 @@ void gcrt_phasetrace_line(enum gcrt_cycle_phase phase, uint64_t number, uint64_t
 /* pacertrace.c: writes the lines of one that begins to mark beside the program, and of any that has ended. */
 void gcrt_pacertrace_begin(uint64_t number, const struct gcrt_pacer_account *account);
 void gcrt_pacertrace_end(const struct gcrt_cycle_report *report, const struct gcrt_pacer_account *account);
+
+/* heaptrace.c: writes what the heap has now. */
+void gcrt_heaptrace_line(uint64_t since_start_ns);
+
 /* scavtrace.c: writes the line of what was given back. */
 void gcrt_scavtrace_line(const struct gcrt_release_report *report, uint64_t since_start_ns);
 

@@ -8,6 +8,7 @@
 #include "base/report.h"
 #include "sys/cgroup.h"
 #include "sys/lock.h"
+#include "sys/memory.h"
 #include "sys/real.h"
 #include "sys/signal.h"
 
@@ -93,17 +94,23 @@ long gcrt_thread_preemptions(void) {
   return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
-uint64_t gcrt_thread_waited(void) {
+/* The second of the numbers that the file begins with; 0 if it cannot be read. */
+static uint64_t second_number(const char *path) {
   char text[64];
-  long length = read_file("/proc/thread-self/schedstat", text, sizeof text - 1);
+  long length = read_file(path, text, sizeof text - 1);
   if (length <= 0) return 0;
   text[length] = '\0';
-  /* "RAN WAITED SLICES" */
   const char *at = strchr(text, ' ');
-  uint64_t waited = 0;
-  for (at = at ? at + 1 : text + length; *at >= '0' && *at <= '9'; at++) waited = waited * 10 + (uint64_t)(*at - '0');
-  return waited;
+  uint64_t number = 0;
+  for (at = at ? at + 1 : text + length; *at >= '0' && *at <= '9'; at++) number = number * 10 + (uint64_t)(*at - '0');
+  return number;
 }
+
+/* "RAN WAITED SLICES" */
+uint64_t gcrt_thread_waited(void) { return second_number("/proc/thread-self/schedstat"); }
+
+/* "TOTAL RESIDENT SHARED", in pages */
+uint64_t gcrt_process_resident(void) { return second_number("/proc/self/statm") * gcrt_page_size(); }
 
 void gcrt_thread_yield(void) { (void)syscall(SYS_sched_yield); }
 

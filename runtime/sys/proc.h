@@ -30,6 +30,9 @@ long gcrt_thread_preemptions(void);
 /* How long the calling thread has waited for a processor, ns. Always 0 if the kernel does not tell. */
 uint64_t gcrt_thread_waited(void);
 
+/* What of this process is resident, bytes; 0 if the kernel does not tell. */
+uint64_t gcrt_process_resident(void);
+
 /* Gives the rest of the time slice away. */
 void gcrt_thread_yield(void);
 

@@ -209,6 +209,51 @@ START_TEST(pacer_trace_has_a_plan_and_a_result) {
 }
 END_TEST
 
+enum { GIB_IN_KIB = 1 << 20 };
+
+#define KIB(name) " ([0-9]+) KiB " name
+
+/* The heap is within what the library has, and time goes on. Three lines a collection beside the program, two of one in
+ * a stop. */
+START_TEST(heap_trace_has_what_there_is) {
+  static const struct {
+    const char *tracker;
+    unsigned lines;
+  } traced[] = {{"none", 2}, {"uffd", 3}};
+  struct test_child child = run_with(traced[_i].tracker, "work", "13", "heaptrace=1", "");
+  if (system_uffd_refused(&child)) TEST_SKIP("%s", child.err);
+  test_assert_exited(&child, 0);
+  unsigned cycles = 0, seen = 0, alive = 0;
+  ck_assert_int_eq(sscanf(child.out, "cycles %u", &cycles), 1);
+  regex_t regex;
+  ck_assert_int_eq(regcomp(&regex,
+                           "^heap @([0-9]+\\.[0-9]{3})s" KIB("alloc,") KIB("live,") KIB("goal,") KIB("total,")
+                               KIB("RSS,") " off KiB limit$",
+                           REG_EXTENDED),
+                   0);
+  double last = 0;
+  char *rest = child.err;
+  for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
+    if (*line == 0) continue;
+    regmatch_t match[7];
+    ck_assert_msg(regexec(&regex, line, 7, match, 0) == 0, "not a line of the heap: %s", line);
+    double time = strtod(line + match[1].rm_so, NULL);
+    unsigned long alloc = number_of(line, &match[2]), live = number_of(line, &match[3]);
+    unsigned long goal = number_of(line, &match[4]), total = number_of(line, &match[5]);
+    unsigned long resident = number_of(line, &match[6]);
+    ck_assert_msg(time >= last && alloc <= total && goal >= live && goal >= 4096, "%s", line);
+    ck_assert_msg(resident > 0 && total < GIB_IN_KIB, "%s", line);
+    alive += live > 0;
+    last = time;
+    seen++;
+  }
+  regfree(&regex);
+  ck_assert_uint_ge(seen, cycles * traced[_i].lines);
+  ck_assert_uint_gt(alive, 0);
+  test_child_free(&child);
+}
+END_TEST
+
 static const struct {
   const char *tracker, *phases[8];
 } phase_orders[] = {
@@ -291,6 +336,7 @@ static Suite *make_suite(void) {
   TCase *tc = test_case(suite, "debug", 60);
   tcase_add_loop_test(tc, trace_has_one_line_a_collection, 0, (int)(sizeof traces / sizeof *traces));
   tcase_add_loop_test(tc, pacer_trace_has_a_plan_and_a_result, 0, (int)(sizeof pacer_traces / sizeof *pacer_traces));
+  tcase_add_loop_test(tc, heap_trace_has_what_there_is, 0, 2);
   tcase_add_loop_test(tc, phases_come_in_their_order, 0, (int)(sizeof phase_orders / sizeof *phase_orders));
   tcase_add_test(tc, clobberfree_fills_what_is_freed);
   tcase_add_loop_test(tc, a_program_works_in_every_mode, 0, (int)(sizeof modes / sizeof *modes));

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -165,6 +166,21 @@ START_TEST(the_program_may_change_its_user_while_such_a_thread_runs) {
 }
 END_TEST
 
+START_TEST(what_is_touched_is_resident) {
+  enum { BYTES = 32 << 20 };
+  uint64_t before = gcrt_process_resident();
+  ck_assert_uint_gt(before, 0);
+  char *p = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  ck_assert_ptr_ne(p, MAP_FAILED);
+  ck_assert_uint_lt(gcrt_process_resident(), before + BYTES / 2);
+  for (size_t i = 0; i < BYTES; i += 4096) p[i] = 1;
+  /* The kernel's figure may lack some pages for each processor. */
+  ck_assert_uint_ge(gcrt_process_resident(), before + BYTES - BYTES / 8);
+  ck_assert_int_eq(munmap(p, BYTES), 0);
+  ck_assert_uint_lt(gcrt_process_resident(), before + BYTES / 2);
+}
+END_TEST
+
 START_TEST(clocks) {
   struct timespec low, high;
   clock_gettime(CLOCK_MONOTONIC, &low);
@@ -194,6 +210,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tc, another_process_has_no_thread_of_ours);
   tcase_add_test(tc, a_thread_is_described_by_name_and_state);
   tcase_add_test(tc, processors_are_those_it_may_run_on);
+  tcase_add_test(tc, what_is_touched_is_resident);
   tc = test_case(suite, "own threads", 60);
   tcase_add_test(tc, a_thread_of_the_librarys_blocks_signals);
   tcase_add_test(tc, a_long_name_is_cut);
