@@ -242,8 +242,11 @@ bool gcrt_concurrent_mark(struct gcrt_cycle_report *report) {
   gcrt_cycle_phase(GCRT_CYCLE_STOP, report);
   (void)in_stop(finish, report);
   gcrt_cycle_phase(GCRT_CYCLE_SWEEP, report);
+  /* The program waits for what will be free then. */
+  gcrt_pace_hurry();
   gcrt_written_disarm();
   gcrt_tracked_disarm();
+  gcrt_pace_relax();
   report->mark_ns = report->end - begin;
   report->spare = !gcrt_pace_rests();
   gcrt_mark_get_stats(&after);

@@ -228,9 +228,7 @@ static uint64_t scanned(void) {
 }
 
 /* Then it does not matter whether marking keeps to a plan. */
-static bool past_the_limit(void) {
-  return gcrt_pacer_limited() && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit();
-}
+static bool past_the_limit(void) { return gcrt_pacer_limited() && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit(); }
 
 /* Takes part in what the collection that runs is doing, as far as it is behind. A thread that has reached the limit and
  * finds nothing to take part in has outrun the collection, and waits: whoever runs it may not even be scheduled. */
@@ -240,13 +238,15 @@ static void assist(size_t ended) {
   bool helped = true;
   for (unsigned turn = 0; turn < ASSIST_TURNS && helped; turn++) {
     bool marking = gcrt_load(&gcrt_heap.marking) != 0;
-    if (marking && !gcrt_pacer_behind(scanned()) && !past_the_limit()) return;
+    bool behind = marking ? gcrt_pacer_behind(scanned()) : !gcrt_pacer_sweeping() || gcrt_pacer_sweep_behind();
+    if (!behind && !past_the_limit()) return;
     gcrt_gate_enter(gcrt_self);
     helped = gcrt_load(&gcrt_heap.marking) ? gcrt_mark_assist() : gcrt_heap_sweep_some();
     gcrt_gate_exit(gcrt_self);
     if (!marking) break;
   }
-  if (!helped && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit()) wait_for_end(ended, OUTRUN_WAIT_NS);
+  bool outrun = gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit() || gcrt_pacer_sweep_outrun();
+  if (!helped && outrun) wait_for_end(ended, OUTRUN_WAIT_NS);
 }
 
 /* A thread that reached the trigger goes on. */
@@ -265,6 +265,11 @@ static void watch_the_time(const struct gcrt_cycle_report *report) {
   if (report->heap_after >= WATCHED_BYTES && watches) (void)gcrt_background_start();
 }
 
+/* By somebody: in a forked child, whose parent was sweeping, it is nobody, and a collection has to complete it. */
+static bool sweep_is_under_way(void) {
+  return gcrt_pacer_sweeping() && gcrt_load(&cycle.begun) != gcrt_load(&cycle.ended);
+}
+
 /* A thread that waits for the end of the collection, and is the only one: one stop is shorter for it, and stops nobody
  * else. */
 static bool alone(enum gcrt_cycle_reason reason) {
@@ -274,7 +279,7 @@ static bool alone(enum gcrt_cycle_reason reason) {
 
 GCRT_NOINLINE bool gcrt_cycle_collect(enum gcrt_cycle_reason reason) {
   GCRT_CHECK(gcrt_self && gcrt_load(&gcrt_self->busy) == 0);
-  if (reason == GCRT_CYCLE_GOAL && gcrt_load(&gcrt_heap.marking)) {
+  if (reason == GCRT_CYCLE_GOAL && (gcrt_load(&gcrt_heap.marking) || sweep_is_under_way())) {
     assist(gcrt_load_acquire(&cycle.ended));
     return false;
   }
@@ -354,6 +359,7 @@ void gcrt_cycle_fork_child(void) {
   gcrt_limit_after_fork();
   gcrt_cpu_time_after_fork();
   gcrt_limit_handler_after_fork();
+  gcrt_store(&cycle.ended, gcrt_load(&cycle.begun));
   gcrt_store(&cycle.loader_calls, 0);
   gcrt_store(&cycle.loader_held, 0);
   gcrt_store(&cycle.inside, 0);

@@ -143,6 +143,10 @@ void gcrt_pacer_phase(enum gcrt_pace phase);
 /* The same for MARK, of a heap of so many bytes, with so many markers beside the program. */
 void gcrt_pacer_mark(uint64_t live, unsigned workers);
 bool gcrt_pacer_sweeping(void);
+/* Whether the sweep has to be helped. */
+bool gcrt_pacer_sweep_behind(void);
+/* Whether more was allocated than may be until its end. */
+bool gcrt_pacer_sweep_outrun(void);
 /* The sweep is over. Returns the goal that was set. */
 uint64_t gcrt_pacer_cycle_end(const struct gcrt_cycle_report *report);
 /* The same for a sweep whose collection nobody knows: that of a forked child's parent. */

@@ -5,7 +5,8 @@
  * part must have been scanned as is used up of the way from the beginning to the goal. The end of that way is left out,
  * as far as the last collections needed it for the rounds after marking, which nobody can help with. A program that is
  * a quarter above the goal all the same is slowed down. While a sweep is under way nothing is due, as what it frees is
- * not known; at the limit threads take part in it.
+ * not known; threads take part if less of the heap is swept than is allocated of what may be until its end. Otherwise
+ * what they allocate would come on top of what is dead, and the next collection begin above its goal.
  *
  * What the controller is to know is kept in words, of which each call makes a controller of its own. Who runs a
  * collection, under the cycle's lock, writes most of them; the percentage comes from any thread. Goal and trigger are
@@ -37,6 +38,8 @@ enum { EARLY_IF_SPARE = 25 };
 enum { LIMITED_PART = 64, LIMITED_LEAST = 1 << 19 };
 /* Marking may be behind by this part of its work before anybody helps: it comes in batches. */
 enum { SLACK = 16 };
+/* Bytes that may be allocated while a small heap is swept. */
+enum { SWEEP_ROOM_LEAST = 1 << 20 };
 
 static struct {
   /* For the controller. */
@@ -50,9 +53,9 @@ static struct {
   gcrt_word percent_goal; /* without a memory limit */
   gcrt_word limited;      /* the goal is the memory limit's */
   gcrt_word most;         /* the heap at which a program that outruns its collection is slowed down */
-  gcrt_word phase; /* enum gcrt_pace */
-  gcrt_word early; /* the next collection marks beside the program */
-  gcrt_word spare; /* there was an idle processor for the last one */
+  gcrt_word phase;        /* enum gcrt_pace */
+  gcrt_word early;        /* the next collection marks beside the program */
+  gcrt_word spare;        /* there was an idle processor for the last one */
   gcrt_word changes;
   gcrt_word ended;     /* the time of the last collection */
   gcrt_word mark_ns;   /* of the last collection, if all markers share it well */
@@ -61,9 +64,9 @@ static struct {
   gcrt_word ratio; /* the bits of a double: objects' bytes to be scanned for each that was allocated since it began */
   gcrt_word slack; /* bytes that may be owed */
   gcrt_word expected, plan_goal; /* with more scanned, or a larger heap, the plan is void */
+  gcrt_word flipped, sweep_room; /* bytes of the heap when the sweep began, and that may be allocated until its end */
   gcrt_word rounds;              /* the bits of a double: the part of the way that is left for them */
-} pacer = {
-    .percent = 100, .goal = SIZE_MAX, .percent_goal = SIZE_MAX, .most = SIZE_MAX, .triggered = SIZE_MAX};
+} pacer = {.percent = 100, .goal = SIZE_MAX, .percent_goal = SIZE_MAX, .most = SIZE_MAX, .triggered = SIZE_MAX};
 
 /* Under the cycle's lock. */
 static double past[GCRT_CONTROLLER_PAST];
@@ -110,10 +113,11 @@ static uint64_t most_of(uint64_t goal, bool limited) {
   return goal > UINT64_MAX - more ? UINT64_MAX : goal + more;
 }
 
-static uint64_t trigger_of(const struct gcrt_controller *c, uint64_t goal, uint64_t most) {
+static uint64_t trigger_of(const struct gcrt_controller *c, uint64_t goal) {
   /* Every refill asks whether marking has to be helped. */
   if (gcrt_load(&pacer.phase) == GCRT_PACE_MARK && goal != UINT64_MAX) return 0;
-  if (gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP) return most;
+  /* And whether the sweep has. */
+  if (gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP) return 0;
   return gcrt_load(&pacer.early) ? gcrt_controller_trigger(c, goal) : goal;
 }
 
@@ -132,7 +136,7 @@ static uint64_t publish(void) {
     gcrt_store(&pacer.percent_goal, gcrt_controller_percent_goal(&c));
     gcrt_store(&pacer.limited, limited);
     gcrt_store(&pacer.most, most);
-    gcrt_store_full(&gcrt_heap.trigger, trigger_of(&c, goal, most));
+    gcrt_store_full(&gcrt_heap.trigger, trigger_of(&c, goal));
     gcrt_limit_seen(&memory);
     size_t now = gcrt_load(&pacer.changes);
     if (now == changes) return goal;
@@ -140,7 +144,17 @@ static uint64_t publish(void) {
   }
 }
 
+/* As much as may be allocated until all is swept: a quarter of what the last collections left room for. */
+static void plan_sweep(void) {
+  uint64_t live = gcrt_load(&gcrt_heap.live);
+  uint64_t goal = gcrt_load(&pacer.goal), marked = gcrt_load(&pacer.marked);
+  uint64_t room = goal == UINT64_MAX ? live : goal - gcrt_min(goal, marked);
+  gcrt_store(&pacer.flipped, live);
+  gcrt_store(&pacer.sweep_room, gcrt_max(gcrt_min(room, live) / 4, SWEEP_ROOM_LEAST));
+}
+
 void gcrt_pacer_phase(enum gcrt_pace phase) {
+  if (phase == GCRT_PACE_SWEEP) plan_sweep();
   gcrt_store(&pacer.phase, phase);
   if (phase == GCRT_PACE_IDLE) gcrt_store(&pacer.triggered, SIZE_MAX);
   publish();
@@ -193,6 +207,25 @@ bool gcrt_pacer_behind(uint64_t scanned) {
   if (scanned > gcrt_load(&pacer.expected) || live > gcrt_load(&pacer.plan_goal)) (void)make_plan(live, scanned);
   double owed = load_double(&pacer.ratio) * (double)(live - gcrt_min(live, begin));
   return (double)(scanned + gcrt_load(&pacer.slack)) < owed;
+}
+
+/* Bytes since the sweep began. */
+static uint64_t allocated_meanwhile(void) {
+  uint64_t allocated = gcrt_load(&gcrt_heap.live) + gcrt_load(&gcrt_heap.sweep_freed);
+  return allocated - gcrt_min(allocated, gcrt_load(&pacer.flipped));
+}
+
+bool gcrt_pacer_sweep_outrun(void) {
+  return gcrt_pacer_sweeping() && allocated_meanwhile() > gcrt_load(&pacer.sweep_room);
+}
+
+bool gcrt_pacer_sweep_behind(void) {
+  uint64_t end = gcrt_load(&gcrt_heap.sweep_end), swept = gcrt_load(&gcrt_heap.sweep_next);
+  /* The rest is not the mutators'. */
+  if (swept >= end) return gcrt_pacer_sweep_outrun();
+  uint64_t allocated = allocated_meanwhile(), room = gcrt_load(&pacer.sweep_room);
+  allocated -= gcrt_min(allocated, room / SLACK);
+  return (unsigned __int128)allocated * end > (unsigned __int128)room * swept;
 }
 
 bool gcrt_pacer_sweeping(void) { return gcrt_load(&pacer.phase) == GCRT_PACE_SWEEP; }

@@ -18,7 +18,7 @@
 enum { LARGE_ROUNDING = 4096, ZERO_BY_HAND = 4 << 20 };
 
 /* Batches that a thread sweeps for one span before it takes a fresh one. */
-enum { SWEEP_FOR_ONE = 4 };
+enum { SWEEP_FOR_ONE = 8 };
 
 static uint8_t slot_flags(unsigned slot) {
   static const uint8_t of_kind[GCRT_KINDS] = {

@@ -17,7 +17,7 @@
 
 #include <string.h>
 
-enum { CHUNKS_A_BATCH = 16 };
+enum { CHUNKS_A_BATCH = 8 };
 
 static void clobber_cells(uintptr_t base, size_t cell, uint64_t mask) {
   for (; mask; mask &= mask - 1) memset((void *)(base + gcrt_ctz(mask) * cell), 0xdb, cell);

@@ -159,6 +159,39 @@ START_TEST(who_had_to_assist_starts_earlier) {
 }
 END_TEST
 
+/* How the sweep is doing, with so many of 1000 chunks taken and so much allocated since its beginning. */
+static bool sweep_behind(size_t swept, uint64_t allocated) {
+  gcrt_store(&gcrt_heap.sweep_next, swept);
+  gcrt_store(&gcrt_heap.sweep_freed, 30 * MIB);
+  gcrt_store(&gcrt_heap.live, 120 * MIB - 30 * MIB + allocated);
+  return gcrt_pacer_sweep_behind();
+}
+
+/* A quarter of what there is between the live heap and the goal may be allocated until all is swept. */
+START_TEST(sweeping_keeps_pace_with_allocation) {
+  gcrt_options.tracker = GCRT_CHOOSE_none;
+  cycle_end(64 * MIB);
+  gcrt_store(&gcrt_heap.live, 120 * MIB);
+  gcrt_store(&gcrt_heap.sweep_end, 1000);
+  ck_assert(!gcrt_pacer_sweep_outrun());
+  gcrt_pacer_phase(GCRT_PACE_SWEEP);
+  ck_assert(!sweep_behind(0, 0));
+  ck_assert(!sweep_behind(0, MIB));
+  ck_assert(sweep_behind(0, MIB + KIB));
+  ck_assert(!sweep_behind(500, 9 * MIB));
+  ck_assert(sweep_behind(500, 9 * MIB + KIB));
+  ck_assert(!gcrt_pacer_sweep_outrun());
+  /* All is taken, by threads that are not ready. */
+  ck_assert(!sweep_behind(1000, 16 * MIB));
+  ck_assert(sweep_behind(1000, 16 * MIB + KIB));
+  ck_assert(gcrt_pacer_sweep_outrun());
+  gcrt_store(&gcrt_heap.sweep_end, 0);
+  gcrt_store(&gcrt_heap.live, 0);
+  cycle_end(64 * MIB);
+  ck_assert(!gcrt_pacer_sweep_outrun());
+}
+END_TEST
+
 START_TEST(phases_move_the_trigger) {
   gcrt_options.tracker = GCRT_CHOOSE_uffd;
   cycle_end(64 * MIB);
@@ -166,7 +199,7 @@ START_TEST(phases_move_the_trigger) {
   ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 0);
   ck_assert_uint_eq(gcrt_pacer_limit(), 160 * MIB);
   gcrt_pacer_phase(GCRT_PACE_SWEEP);
-  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 160 * MIB);
+  ck_assert_uint_eq(gcrt_load(&gcrt_heap.trigger), 0);
   ck_assert(gcrt_pacer_sweeping());
   cycle_end(64 * MIB);
   ck_assert(!gcrt_pacer_sweeping());
@@ -286,6 +319,7 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, roots_count_for_the_goal);
   tcase_add_test(tests, concurrent_collections_start_earlier);
   tcase_add_test(tests, who_had_to_assist_starts_earlier);
+  tcase_add_test(tests, sweeping_keeps_pace_with_allocation);
   tcase_add_test(tests, phases_move_the_trigger);
   tcase_add_test(tests, marking_keeps_pace_with_allocation);
   tcase_add_test(tests, rounds_are_left_their_part_of_the_way);
