@@ -227,9 +227,7 @@ static uint64_t scanned(void) {
 }
 
 /* Then it does not matter whether marking keeps to a plan. */
-static bool past_the_limit(void) {
-  return gcrt_pacer_limited() && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit();
-}
+static bool past_the_limit(void) { return gcrt_pacer_limited() && gcrt_load(&gcrt_heap.live) >= gcrt_pacer_limit(); }
 
 /* Takes part in what the collection that runs is doing, as far as it is behind. A thread that has reached the limit and
  * finds nothing to take part in has outrun the collection, and waits: whoever runs it may not even be scheduled. */

@@ -47,8 +47,8 @@ static struct {
   gcrt_word percent_goal; /* without a memory limit */
   gcrt_word limited;      /* the goal is the memory limit's */
   gcrt_word most;         /* the heap at which a program that outruns its collection is slowed down */
-  gcrt_word phase; /* enum gcrt_pace */
-  gcrt_word early; /* the next collection marks beside the program */
+  gcrt_word phase;        /* enum gcrt_pace */
+  gcrt_word early;        /* the next collection marks beside the program */
   gcrt_word changes;
   gcrt_word ended;     /* the time of the last collection */
   gcrt_word mark_ns;   /* of the last collection, if all markers share it well */
@@ -58,8 +58,7 @@ static struct {
   gcrt_word slack; /* bytes that may be owed */
   gcrt_word expected, plan_goal; /* with more scanned, or a larger heap, the plan is void */
   gcrt_word rounds;              /* the bits of a double: the part of the way that is left for them */
-} pacer = {
-    .percent = 100, .goal = SIZE_MAX, .percent_goal = SIZE_MAX, .most = SIZE_MAX, .triggered = SIZE_MAX};
+} pacer = {.percent = 100, .goal = SIZE_MAX, .percent_goal = SIZE_MAX, .most = SIZE_MAX, .triggered = SIZE_MAX};
 
 /* Under the cycle's lock. */
 static double past[GCRT_CONTROLLER_PAST];

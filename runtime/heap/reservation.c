@@ -87,9 +87,8 @@ static size_t other_tables(void) {
   size_t used = used_chunks(), page = gcrt_page_size();
   return gcrt_align_up(used * sizeof(struct gcrt_chunk), page) +
          gcrt_align_up(used * GCRT_WORDS * sizeof(gcrt_word), page) + gcrt_align_up(used << GCRT_MARKS_SHIFT, page) +
-         gcrt_align_up(used * sizeof(uint16_t), page) +
-         gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) + 5 * gcrt_align_up((used + 7) / 8, page) +
-         gcrt_load(&gcrt_heap.fine_pages) * page;
+         gcrt_align_up(used * sizeof(uint16_t), page) + gcrt_align_up(GCRT_SLOTS * sizeof(struct gcrt_central), page) +
+         5 * gcrt_align_up((used + 7) / 8, page) + gcrt_load(&gcrt_heap.fine_pages) * page;
 }
 
 void gcrt_heap_usage(struct gcrt_heap_usage *usage) {

@@ -269,8 +269,8 @@ static int child_full(int argc, char **argv) {
 }
 
 START_TEST(all_alive_leaves_half_of_the_time) {
-  const char *environment[] = {"GCRT_STRESS", "GCRT_MEMLIMIT=64MiB", "GCRT_GOGC=off", "GCRT_TRACKER=none",
-                               "GCRT_HEAP_RESERVE=4GiB", NULL};
+  const char *environment[] = {"GCRT_STRESS",       "GCRT_MEMLIMIT=64MiB",    "GCRT_GOGC=off",
+                               "GCRT_TRACKER=none", "GCRT_HEAP_RESERVE=4GiB", NULL};
   struct test_child child = test_child_exec_self(
       "full", NULL, &(struct test_child_options){.environment = environment, .timeout_seconds = 150});
   test_assert_exited(&child, 0);
@@ -464,9 +464,9 @@ START_TEST(settings_change_while_others_allocate) {
 END_TEST
 
 static const struct test_child_entry children[] = {
-    {"show", child_show},   {"only-limit", child_only_limit}, {"step", child_step},
-    {"bound", child_bound}, {"full", child_full},             {"handler", child_handler},
-    {"change", child_change}, {"min-heap", child_min_heap},   {NULL, NULL},
+    {"show", child_show}, {"only-limit", child_only_limit}, {"step", child_step},     {"bound", child_bound},
+    {"full", child_full}, {"handler", child_handler},       {"change", child_change}, {"min-heap", child_min_heap},
+    {NULL, NULL},
 };
 
 static Suite *make_suite(void) {
