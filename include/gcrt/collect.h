@@ -21,16 +21,17 @@ GC_API void gc_collect(void);
 GC_API int gc_set_percent(int percent);
 
 /* Sets the memory limit as GCRT_MEMLIMIT does: so many bytes for all that the library takes from the system, less what
- * it has given back. It is soft: collections come more often to keep it, and it is passed rather than let them take over
- * half of the processors' time, or than refuse an allocation. INT64_MAX is no limit; a negative number changes nothing.
- * Takes effect at once; memory is given back, and a collection begins with the next allocation, if less is allowed than
- * there is. An automatic limit is one no longer. Returns the limit that was in force, INT64_MAX for none. */
+ * it has given back. It is soft: collections come more often to keep it, and it is passed rather than let them take
+ * over half of the processors' time, or than refuse an allocation. INT64_MAX is no limit; a negative number changes
+ * nothing. Takes effect at once; memory is given back, and a collection begins with the next allocation, if less is
+ * allowed than there is. An automatic limit is one no longer. Returns the limit that was in force, INT64_MAX for none.
+ */
 GC_API int64_t gc_set_memory_limit(int64_t bytes);
 
 /* Sets the least goal of GCRT_GOGC: so many bytes of heap, in place of 4 MiB * percent/100. For a program that drops
- * nearly all of its heap now and then and would be collected often while it grows again. A collection beside the program
- * begins somewhat before its goal. A memory limit goes first. 0 restores the 4 MiB. Takes effect at once. Returns the
- * old value, 0 for none. */
+ * nearly all of its heap now and then and would be collected often while it grows again. A collection beside the
+ * program begins somewhat before its goal. A memory limit goes first. 0 restores the 4 MiB. Takes effect at once.
+ * Returns the old value, 0 for none. */
 GC_API size_t gc_set_min_heap(size_t bytes);
 
 /* What a handler of gc_set_limit_handler wants to be done. */
@@ -52,20 +53,21 @@ struct gc_limit_report {
 typedef enum gc_limit_action (*gc_limit_handler)(const struct gc_limit_report *report, void *arg);
 
 /* A program that has reached its limit with what it needs would be collected without end. The library then holds its
- * collector back to half of the processors' time, and the program gets larger than its limit and slow. fn is called when
- * that has lasted for after_ns without relief, and each time that it has gone on for after_ns since the last call: on a
- * thread of the library's with a stack of the usual size and every signal blocked, never twice at once. It may allocate,
- * call any function of the library, and take its time; it must return. *report lasts as long as the call. arg is a root.
- * fn NULL: nobody is called from now on. A handler that is running when it is replaced runs to its end. Returns 0, or
- * -1 with errno EINVAL if after_ns is 0 and fn is not NULL, or ENOMEM if the calling thread cannot be made known. */
+ * collector back to half of the processors' time, and the program gets larger than its limit and slow. fn is called
+ * when that has lasted for after_ns without relief, and each time that it has gone on for after_ns since the last call:
+ * on a thread of the library's with a stack of the usual size and every signal blocked, never twice at once. It may
+ * allocate, call any function of the library, and take its time; it must return. *report lasts as long as the call. arg
+ * is a root. fn NULL: nobody is called from now on. A handler that is running when it is replaced runs to its end.
+ * Returns 0, or -1 with errno EINVAL if after_ns is 0 and fn is not NULL, or ENOMEM if the calling thread cannot be
+ * made known. */
 GC_API int gc_set_limit_handler(gc_limit_handler fn, void *arg, uint64_t after_ns);
 
 /* Who is asked before an allocation returns NULL: size is in bytes, as it was asked for. A collection, and giving back
  * memory to make room, have not helped. fn may free memory, drop references, release memory of the program's own, and
  * allocate; it is not called again for an allocation that fails while it runs. It returns 0 if it could do nothing:
  * the allocation returns NULL with errno ENOMEM. After any other number the allocation is tried again, with another
- * collection if need be, and fn is asked again if that fails. It runs on the thread that allocates, without locks of the
- * library's; several threads may run it at once. It must return. */
+ * collection if need be, and fn is asked again if that fails. It runs on the thread that allocates, without locks of
+ * the library's; several threads may run it at once. It must return. */
 typedef int (*gc_oom_handler)(size_t size, void *arg);
 
 /* Sets it; arg is a root. fn NULL, as at the start: nobody is asked. A handler that is running when it is replaced runs

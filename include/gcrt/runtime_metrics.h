@@ -31,11 +31,12 @@
   METRIC(uint64_t, scavenge_cpu_ns, "ns", "processor time of the thread that gives memory back")                       \
   METRIC(uint64_t, scavenge_assist_ns, "ns", "time in which threads gave memory back themselves")                      \
   METRIC(uint64_t, memory_limit, "bytes", "the memory limit in force; UINT64_MAX: none")                               \
-  METRIC(uint32_t, memory_limit_percent, "percent", "of what the cgroup allows, if the limit is that; otherwise 0")     \
+  METRIC(uint32_t, memory_limit_percent, "percent", "of what the cgroup allows, if the limit is that; otherwise 0")    \
   METRIC(uint64_t, memory_mapped, "bytes", "bytes that count against it: sys less heap_released")                      \
   METRIC(uint64_t, limiter_total_ns, "ns", "time in which the collector was held back to half of the processors")      \
   METRIC(uint64_t, limiter_pressed_ns, "ns", "for how long it has wanted more without relief; 0: it does not")         \
-  METRIC(uint64_t, limiter_last_cycle, "cycle", "the collection in which it was first held back the last time; 0: none") \
+  METRIC(uint64_t, limiter_last_cycle, "cycle",                                                                        \
+         "the collection in which it was first held back the last time; 0: none")                                      \
   METRIC(uint64_t, heap_objects, "objects", "allocated objects")                                                       \
   METRIC(uint64_t, mspan_inuse, "bytes", "bytes of span structures in use")                                            \
   METRIC(uint64_t, mspan_sys, "bytes", "bytes obtained for span structures")                                           \

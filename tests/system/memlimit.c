@@ -258,6 +258,7 @@ static int child_full(int argc, char **argv) {
   check_live();
   /* Relief. */
   gc_set_memory_limit(INT64_MAX);
+  gc_set_percent(1000);
   double wait = test_now();
   while (system_metrics().limiter_pressed_ns != 0) {
     churn(64 * MIB);
@@ -268,7 +269,8 @@ static int child_full(int argc, char **argv) {
 }
 
 START_TEST(all_alive_leaves_half_of_the_time) {
-  const char *environment[] = {"GCRT_STRESS", "GCRT_MEMLIMIT=64MiB", "GCRT_GOGC=off", "GCRT_TRACKER=none", NULL};
+  const char *environment[] = {"GCRT_STRESS",       "GCRT_MEMLIMIT=64MiB",    "GCRT_GOGC=off",
+                               "GCRT_TRACKER=none", "GCRT_HEAP_RESERVE=4GiB", NULL};
   struct test_child child = test_child_exec_self(
       "full", NULL, &(struct test_child_options){.environment = environment, .timeout_seconds = 150});
   test_assert_exited(&child, 0);
@@ -287,16 +289,16 @@ static enum gc_limit_action handler(const struct gc_limit_report *report, void *
   TEST_REQUIRE(__atomic_add_fetch(&told->inside, 1, __ATOMIC_ACQ_REL) == 1, "two handlers at once");
   TEST_REQUIRE(told->check == 12345, "the argument was reclaimed");
   TEST_REQUIRE(report->pressed_ns >= 50000000 && report->limited_ns > 0);
-  TEST_REQUIRE(report->limit == 32 * MIB && report->mapped > 0 && report->live > 8 * MIB);
+  TEST_REQUIRE(report->limit == 32 * MIB && report->mapped > 0 && report->live > 0);
   TEST_REQUIRE(told->calls > 0 || (report->mapped > 28 * MIB && report->live > 24 * MIB));
   /* All may be done here. */
   for (int i = 0; i < 1000; i++) TEST_REQUIRE(new_node(7)->number == 7);
   gc_collect();
   (void)system_metrics();
   TEST_REQUIRE(gc_set_memory_limit(-1) == (int64_t)(32 * MIB));
-  if (told->action == GC_LIMIT_DROP_CACHES) {
-    for (size_t i = nodes / 2; i < nodes; i++) table[i] = NULL;
-    __atomic_store_n(&nodes, nodes / 2, __ATOMIC_RELEASE);
+  if (told->action == GC_LIMIT_DROP_CACHES && told->calls == 0) {
+    for (size_t i = nodes / 16; i < nodes; i++) table[i] = NULL;
+    __atomic_store_n(&nodes, nodes / 16, __ATOMIC_RELEASE);
   }
   __atomic_sub_fetch(&told->inside, 1, __ATOMIC_ACQ_REL);
   __atomic_add_fetch(&told->calls, 1, __ATOMIC_ACQ_REL);
@@ -333,7 +335,7 @@ static int child_handler(int argc, char **argv) {
   if (action == GC_LIMIT_DROP_CACHES) {
     size_t all = nodes;
     wait_for_calls(hidden, 1);
-    TEST_REQUIRE(__atomic_load_n(&nodes, __ATOMIC_ACQUIRE) <= all / 2);
+    TEST_REQUIRE(__atomic_load_n(&nodes, __ATOMIC_ACQUIRE) <= all / 16);
     double begin = test_now();
     while (system_metrics().memory_mapped > (32 + SLACK) * MIB || system_metrics().limiter_pressed_ns) {
       churn(MIB);
@@ -462,9 +464,9 @@ START_TEST(settings_change_while_others_allocate) {
 END_TEST
 
 static const struct test_child_entry children[] = {
-    {"show", child_show},   {"only-limit", child_only_limit}, {"step", child_step},
-    {"bound", child_bound}, {"full", child_full},             {"handler", child_handler},
-    {"change", child_change}, {"min-heap", child_min_heap},   {NULL, NULL},
+    {"show", child_show}, {"only-limit", child_only_limit}, {"step", child_step},     {"bound", child_bound},
+    {"full", child_full}, {"handler", child_handler},       {"change", child_change}, {"min-heap", child_min_heap},
+    {NULL, NULL},
 };
 
 static Suite *make_suite(void) {

@@ -149,7 +149,8 @@ static int child_limited(int argc, char **argv) {
 }
 
 static const struct test_child_entry children[] = {
-    {"refuse", child_refuse}, {"drop", child_drop}, {"handler", child_handler}, {"limited", child_limited}, {NULL, NULL},
+    {"refuse", child_refuse},   {"drop", child_drop}, {"handler", child_handler},
+    {"limited", child_limited}, {NULL, NULL},
 };
 
 static const struct {

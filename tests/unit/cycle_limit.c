@@ -1,5 +1,5 @@
-/* The memory limit: what is in force, from numbers and from a control group that changes; the goal that follows from it,
- * and where allocation has to look. */
+/* The memory limit: what is in force, from numbers and from a control group that changes; the goal that follows from
+ * it, and where allocation has to look. */
 #include "cycle/limit.h"
 
 #include "cgroup_fixture.h"
@@ -105,8 +105,8 @@ START_TEST(goal_follows_the_limit_at_once) {
 }
 END_TEST
 
-/* Chunks that are free and hold memory, and cells that are free in spans, are room; the latter only until what is mapped
- * grows. */
+/* Chunks that are free and hold memory, and cells that are free in spans, are room; the latter only until what is
+ * mapped grows. */
 START_TEST(what_is_room) {
   struct gcrt_controller_memory memory;
   gcrt_limit_set(INT64_MAX);
