@@ -176,7 +176,8 @@ static int child_room(int argc, char **argv) {
   for (int i = 0; i < 20; i++) {
     TEST_REQUIRE((large[i] = gc_alloc_noscan(2 * MIB - 4096)) != NULL);
     struct runtime_metrics m = system_metrics();
-    TEST_REQUIRE(m.memory_mapped <= 120 * MIB, "%llu with %d", (unsigned long long)m.memory_mapped, i);
+    /* The tables grow by as much as new chunks need. */
+    TEST_REQUIRE(m.memory_mapped <= 121 * MIB, "%llu with %d", (unsigned long long)m.memory_mapped, i);
   }
   struct runtime_metrics after = system_metrics();
   TEST_REQUIRE(after.scavenge_assist_ns > 0 && after.released_total > before.released_total + 10 * MIB);
