@@ -161,6 +161,43 @@ START_TEST(limit_is_stepped_down) {
 }
 END_TEST
 
+/* What is free is in pieces that are too small: it has to go back for each object that takes new memory. */
+static int child_room(int argc, char **argv) {
+  (void)argc, (void)argv;
+  static void *small[100], *large[30];
+  for (int i = 0; i < 100; i++) TEST_REQUIRE((small[i] = gc_alloc_noscan(MIB - 4096)) != NULL);
+  for (int i = 0; i < 100; i++) memset(small[i], 1, MIB - 4096);
+  for (int i = 0; i < 100; i += 2) small[i] = NULL;
+  test_clear_stack();
+  gc_collect();
+  struct runtime_metrics before = system_metrics();
+  TEST_REQUIRE(before.heap_idle - before.heap_released >= 40 * MIB, "it went back already");
+  gc_set_memory_limit((int64_t)(120 * MIB));
+  for (int i = 0; i < 20; i++) {
+    TEST_REQUIRE((large[i] = gc_alloc_noscan(2 * MIB - 4096)) != NULL);
+    struct runtime_metrics m = system_metrics();
+    /* The tables grow by as much as new chunks need. */
+    TEST_REQUIRE(m.memory_mapped <= 121 * MIB, "%llu with %d", (unsigned long long)m.memory_mapped, i);
+  }
+  struct runtime_metrics after = system_metrics();
+  TEST_REQUIRE(after.scavenge_assist_ns > 0 && after.released_total > before.released_total + 10 * MIB);
+  TEST_REQUIRE(after.num_gc == before.num_gc, "collected for what was free");
+  /* And where nothing is free, an object waits for a collection: small[] is garbage, but for a few by chance. */
+  memset(small, 0, sizeof small);
+  test_clear_stack();
+  for (int i = 20; i < 30; i++) TEST_REQUIRE((large[i] = gc_alloc_noscan(5 * MIB)) != NULL);
+  after = system_metrics();
+  TEST_REQUIRE(after.num_gc > before.num_gc && after.memory_mapped <= (120 + SLACK) * MIB);
+  return 0;
+}
+
+START_TEST(free_memory_makes_room) {
+  struct test_child child = run("room", NULL, "off", "GCRT_GOGC=off");
+  test_assert_exited(&child, 0);
+  test_child_free(&child);
+}
+END_TEST
+
 static bool over;
 static uint64_t mapped_most, resident_most;
 
@@ -464,9 +501,9 @@ START_TEST(settings_change_while_others_allocate) {
 END_TEST
 
 static const struct test_child_entry children[] = {
-    {"show", child_show}, {"only-limit", child_only_limit}, {"step", child_step},     {"bound", child_bound},
-    {"full", child_full}, {"handler", child_handler},       {"change", child_change}, {"min-heap", child_min_heap},
-    {NULL, NULL},
+    {"room", child_room},         {"show", child_show}, {"only-limit", child_only_limit}, {"step", child_step},
+    {"bound", child_bound},       {"full", child_full}, {"handler", child_handler},       {"change", child_change},
+    {"min-heap", child_min_heap}, {NULL, NULL},
 };
 
 static Suite *make_suite(void) {
@@ -476,6 +513,7 @@ static Suite *make_suite(void) {
   TCase *kept = test_case(suite, "memlimit-kept", 160);
   tcase_add_loop_test(kept, off_collects_for_the_limit_alone, 0, 2);
   tcase_add_test(kept, limit_is_stepped_down);
+  tcase_add_test(kept, free_memory_makes_room);
   tcase_add_loop_test(kept, live_at_four_fifths_keeps_the_limit, 0, 2);
   TCase *full = test_case(suite, "memlimit-passed", 160);
   tcase_add_test(full, all_alive_leaves_half_of_the_time);
