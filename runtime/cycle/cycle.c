@@ -25,6 +25,7 @@
 #include "world/roots.h"
 
 struct gcrt_cycle_listener gcrt_cycle_listener;
+struct gcrt_cycle_hooks gcrt_cycle_hooks;
 
 enum { FORK_PATIENCE_NS = 1000000000 };
 
@@ -131,6 +132,7 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   struct gcrt_mark_stats stats;
   gcrt_mark_get_stats(&stats);
   gcrt_store(&cycle.scanned_before, stats.scanned);
+  if (gcrt_cycle_hooks.begin) gcrt_cycle_hooks.begin();
 }
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up; then the scavenger may have to be

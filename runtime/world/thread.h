@@ -46,6 +46,7 @@ struct gcrt_thread {
   gcrt_word busy;
   struct gcrt_cache *cache; /* opaque here; the world calls gcrt_world_hooks to end it */
   size_t stress;            /* allocations until the next collection that GCRT_STRESS asks for */
+  size_t number;            /* a small one, of no two threads at a time; given by the layers above, 0: none yet */
 
   struct gcrt_registers registers;
   struct gcrt_bounds frame; /* of the stop signal, where the kernel saved all other registers; empty if none */
