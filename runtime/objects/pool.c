@@ -30,11 +30,30 @@ GCRT_COLD _Noreturn static void complain(const char *call, const struct gc_pool 
   gcrt_misuse(call, pool, pool ? "it is no pool, or one that was freed" : "there is no pool");
 }
 
-GCRT_INLINE void require_pool(const char *call, const struct gc_pool *pool) {
+/* NULL and what is not in the heap is not read. */
+static void require_pool(const char *call, const struct gc_pool *pool) {
   uintptr_t address = (uintptr_t)pool;
-  bool aligned = address % GCRT_CACHE_LINE == 0;
-  if (GCRT_LIKELY(aligned && gcrt_in_heap(address) && gcrt_load(&pool->check) == (address ^ GCRT_POOL_CHECK))) return;
-  complain(call, pool);
+  if (!gcrt_in_heap(address) || address % GCRT_CACHE_LINE != 0) complain(call, pool);
+  if (gcrt_load(&pool->check) != (address ^ GCRT_POOL_CHECK)) complain(call, pool);
+}
+
+GCRT_INLINE struct gcrt_memo *memo_of(struct gcrt_thread *thread, const struct gc_pool *pool) {
+  return &thread->memos[(uintptr_t)pool / GCRT_CACHE_LINE % GCRT_MEMOS];
+}
+
+/* Whether the thread remembers its part, which it does of plain pools only. */
+GCRT_INLINE bool knows_part(struct gcrt_thread *thread, const struct gc_pool *pool) {
+  return memo_of(thread, pool)->key == pool && thread->memo_life == gcrt_load(&gcrt_pools_ends);
+}
+
+static void remember(struct gcrt_thread *thread, const struct gc_pool *pool, struct gcrt_pool_part *part) {
+  if (pool->limited || pool->options.reset) return;
+  size_t life = gcrt_load(&gcrt_pools_ends);
+  for (size_t i = 0; i < GCRT_MEMOS && thread->memo_life != life; i++) {
+    thread->memos[i].key = &thread->memos; /* no pool, nor NULL */
+  }
+  thread->memo_life = life;
+  *memo_of(thread, pool) = (struct gcrt_memo){pool, part};
 }
 
 GCRT_INLINE struct gcrt_pool_parts *parts_of(const struct gc_pool *pool) {
@@ -53,9 +72,13 @@ GCRT_INLINE void tell_tracker(void *where) {
   if (GCRT_UNLIKELY(gcrt_load(&gcrt_heap.marking))) gc_write_barrier(where);
 }
 
-GCRT_INLINE void count(struct gc_pool *pool, struct gcrt_pool_part *part, enum gcrt_pool_count what) {
-  if (GCRT_LIKELY(part != NULL)) {
-    gcrt_store_release(&part->counts[what], gcrt_load(&part->counts[what]) + 1);
+GCRT_INLINE void count_own(struct gcrt_pool_part *part, enum gcrt_pool_count what) {
+  gcrt_store_release(&part->counts[what], gcrt_load(&part->counts[what]) + 1);
+}
+
+static void count(struct gc_pool *pool, struct gcrt_pool_part *part, enum gcrt_pool_count what) {
+  if (part) {
+    count_own(part, what);
   } else {
     gcrt_add_full(&pool->counts[what], 1);
   }
@@ -118,7 +141,9 @@ GCRT_COLD static struct gcrt_pool_part *make_part(struct gc_pool *pool) {
 
 static struct gcrt_pool_part *own_part(struct gc_pool *pool) {
   struct gcrt_pool_part *part = gcrt_self && gcrt_self->number ? part_of(pool, gcrt_self->number) : NULL;
-  return part ? part : make_part(pool);
+  if (!part) part = make_part(pool);
+  if (part) remember(gcrt_self, pool, part);
+  return part;
 }
 
 /* By the owner, from a set that is not primary. */
@@ -192,6 +217,7 @@ static struct gcrt_pooled take(struct gc_pool *pool, struct gcrt_pool_part *part
 }
 
 GCRT_NOINLINE static void *get_slow(struct gc_pool *pool) {
+  require_pool("gc_pool_get", pool);
   struct gcrt_pool_part *part = own_part(pool);
   struct gcrt_pooled item = nothing;
   enum gcrt_pool_count how = GCRT_POOL_MISSES;
@@ -211,24 +237,31 @@ GCRT_NOINLINE static void *get_slow(struct gc_pool *pool) {
   return pool->options.make ? pool->options.make(pool->options.arg) : NULL;
 }
 
+GCRT_INLINE struct gcrt_slot *private_place(const struct gc_pool *pool, struct gcrt_pool_part *part) {
+  return &part->private[gcrt_pool_primary(gcrt_load_acquire(&pool->turn))];
+}
+
+/* The end of the critical section of a call that has done its work, if a stop waits for it. */
+GCRT_COLD static void *stop_with(struct gcrt_thread *thread, void *item) {
+  gcrt_stop_deferred(thread);
+  return item;
+}
+
 GCRT_EXPORT void *gc_pool_get(struct gc_pool *pool) {
-  require_pool("gc_pool_get", pool);
   struct gcrt_thread *thread = gcrt_self;
-  if (GCRT_UNLIKELY(!thread || pool->limited)) return get_slow(pool);
-  gcrt_gate_enter(thread);
-  struct gcrt_pool_part *part = part_of(pool, thread->number);
-  void *item = NULL;
-  if (GCRT_LIKELY(part != NULL)) {
-    struct gcrt_slot *private = &part->private[gcrt_pool_primary(gcrt_load_acquire(&pool->turn))];
-    item = (void *)gcrt_load(&private->item);
-    if (GCRT_LIKELY(item != NULL)) {
-      gcrt_store(&private->item, 0);
-      count(pool, part, GCRT_POOL_PRIVATE);
-    }
+  if (GCRT_UNLIKELY(!thread || !knows_part(thread, pool))) return get_slow(pool);
+  gcrt_gate_enter_first(thread);
+  struct gcrt_pool_part *part = memo_of(thread, pool)->value;
+  struct gcrt_slot *place = private_place(pool, part);
+  void *item = (void *)gcrt_load(&place->item);
+  if (GCRT_LIKELY(item != NULL)) {
+    gcrt_store(&place->item, 0);
+    count_own(part, GCRT_POOL_PRIVATE);
   }
-  gcrt_gate_exit(thread);
-  /* In a register or on the stack at whatever point of the exit a stop came. */
+  bool stops = gcrt_gate_leave_last(thread);
+  /* In a register at whatever point of the exit a stop came. */
   __asm__ volatile("" : "+r"(item) : : "memory");
+  if (GCRT_UNLIKELY(stops)) item = stop_with(thread, item);
   return GCRT_LIKELY(item != NULL) ? item : get_slow(pool);
 }
 
@@ -286,6 +319,8 @@ static bool put_with_memory(struct gc_pool *pool, struct gcrt_pool_part *part, s
 }
 
 GCRT_NOINLINE static void put_slow(struct gc_pool *pool, void *p) {
+  require_pool("gc_pool_put", pool);
+  if (!p) return;
   const struct gc_pool_options *options = &pool->options;
   struct gcrt_pooled item = {(size_t)p, 0};
   bool wanted = !options->reset || options->reset(p, options->arg);
@@ -306,26 +341,33 @@ GCRT_NOINLINE static void put_slow(struct gc_pool *pool, void *p) {
   gc_keep_alive(p);
 }
 
+/* The same for a call that may have stored an item, while objects are marked or a stop waits. */
+GCRT_COLD static void end_put(struct gcrt_thread *thread, struct gcrt_slot *place) {
+  tell_tracker(place);
+  gcrt_gate_exit_last(thread);
+}
+
 GCRT_EXPORT void gc_pool_put(struct gc_pool *pool, void *item) {
-  require_pool("gc_pool_put", pool);
   struct gcrt_thread *thread = gcrt_self;
-  if (GCRT_UNLIKELY(!item)) return;
-  if (GCRT_LIKELY(thread && pool->plain)) {
-    gcrt_gate_enter(thread);
-    struct gcrt_pool_part *part = part_of(pool, thread->number);
-    if (GCRT_LIKELY(part != NULL)) {
-      struct gcrt_slot *private = &part->private[gcrt_pool_primary(gcrt_load_acquire(&pool->turn))];
-      if (GCRT_LIKELY(gcrt_load(&private->item) == 0)) {
-        count(pool, part, GCRT_POOL_PUTS);
-        gcrt_store_release(&private->item, (size_t)item);
-        tell_tracker(private);
-        gcrt_gate_exit(thread);
-        return;
-      }
-    }
-    gcrt_gate_exit(thread);
+  if (GCRT_UNLIKELY(!thread || !item || !knows_part(thread, pool))) {
+    put_slow(pool, item);
+    return;
   }
-  put_slow(pool, item);
+  gcrt_gate_enter_first(thread);
+  struct gcrt_pool_part *part = memo_of(thread, pool)->value;
+  struct gcrt_slot *place = private_place(pool, part);
+  if (GCRT_UNLIKELY(gcrt_load(&place->item) != 0)) {
+    gcrt_gate_exit_last(thread);
+    put_slow(pool, item);
+    return;
+  }
+  count_own(part, GCRT_POOL_PUTS);
+  gcrt_store_release(&place->item, (size_t)item);
+  if (GCRT_UNLIKELY(gcrt_load(&gcrt_heap.marking))) {
+    end_put(thread, place);
+  } else if (GCRT_UNLIKELY(gcrt_gate_leave_last(thread))) {
+    gcrt_stop_deferred(thread);
+  }
 }
 
 GCRT_EXPORT struct gc_pool *gc_pool_new_with(const struct gc_pool_options *options) {
@@ -334,7 +376,6 @@ GCRT_EXPORT struct gc_pool *gc_pool_new_with(const struct gc_pool_options *optio
   if (!parts) return NULL;
   if (options) pool->options = *options;
   pool->limited = pool->options.max_items || pool->options.max_bytes;
-  pool->plain = !pool->limited && !pool->options.reset;
   gcrt_store(&pool->no_victims, SIZE_MAX);
   gcrt_store(&pool->parts, (size_t)parts);
   gc_write_barrier(pool);

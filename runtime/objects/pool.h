@@ -16,6 +16,9 @@
  *  - A part's owner is the thread with its number. A number without a thread is taken by compare-and-swap, by a new
  *    thread for its life or by a thief for a moment: he is the owner meanwhile. So what an ended thread left behind
  *    is to be had, and nothing has to be done when it ends.
+ *  - A thread remembers its parts of the last few pools that it used, if these are plain (neither limits nor reset), by
+ *    the pool's address: one comparison says that it is a pool and where to go. What is remembered holds until any
+ *    pool ends (gcrt_pools_ends). It is not searched for pointers, so it keeps nothing alive.
  *  - counts of a part are its owner's; those of the pool are added to atomically. What goes into a pool is counted
  *    before it can be had, what leaves it after that: read in the opposite order they never show less than 0 items. */
 #ifndef GCRT_OBJECTS_POOL_H
@@ -59,7 +62,6 @@ struct gc_pool {
   gcrt_word turn;  /* how often it was turned, times 4, and the number of the primary set */
   gcrt_word parts; /* struct gcrt_pool_parts *; written under the lock of the table */
   bool limited;    /* has max_items or max_bytes */
-  bool plain;      /* has neither these nor reset: an item can be put in as it is */
   struct gc_pool_options options;
   gcrt_word no_victims; /* the turn in which all victims were found to be gone */
   size_t index;         /* in the table */
@@ -73,6 +75,8 @@ GCRT_INLINE unsigned gcrt_pool_primary(size_t turn) { return turn & 3; }
 GCRT_INLINE unsigned gcrt_pool_victims(size_t turn) { return ((turn & 3) + 2) % GCRT_POOL_SETS; }
 
 /* pools.c: all pools, and the numbers of threads. */
+/* Pools that have ended, and 1. */
+extern gcrt_word gcrt_pools_ends;
 void gcrt_pools_init(void);
 /* Lists a new pool. False: no memory. Outside critical sections; so is the next. */
 bool gcrt_pools_add(struct gc_pool *pool);

@@ -35,6 +35,8 @@ static struct {
 #define NONE (SIZE_MAX >> 1)
 #define NEVER SIZE_MAX
 
+gcrt_word gcrt_pools_ends = 1;
+
 static gcrt_word numbers[NUMBERS / 64];
 
 /* Under the lock. */
@@ -90,6 +92,7 @@ static void on_end(uintptr_t start) {
     table.pools[index] = table.free << 1 | 1;
     table.free = index;
     gcrt_store(&pool->check, 0);
+    gcrt_add(&gcrt_pools_ends, 1);
   }
   gcrt_unlock(&table.lock);
 }
@@ -197,6 +200,7 @@ void gcrt_pools_unclaim(size_t number) { gcrt_clear_bits_release(&numbers[number
 
 void gcrt_pools_end_thread(struct gcrt_thread *thread) {
   if (!thread->number) return;
+  thread->memo_life = 0;
   gcrt_pools_unclaim(thread->number);
   thread->number = 0;
 }
