@@ -168,8 +168,8 @@ GCRT_INLINE void gcrt_gate_enter(struct gcrt_thread *thread) {
   gcrt_signal_fence();
 }
 
-/* The same where it is known that the thread is in none: by a public function that no critical section calls. The count is
- * not read, which in the shortest sections would be waited for. */
+/* The same where it is known that the thread is in none: by a public function that no critical section calls. The count
+ * is not read, which in the shortest sections would be waited for. */
 GCRT_INLINE void gcrt_gate_enter_first(struct gcrt_thread *thread) {
   gcrt_store(&thread->busy, 1);
   gcrt_signal_fence();

@@ -398,6 +398,8 @@ static struct gc_pool *no_pool(const char *what) {
     void *copy = gc_alloc_aligned(64, gc_usable_size(pool));
     return memcpy(copy, pool, gc_usable_size(pool));
   }
+  /* So that the thread remembers its part. */
+  if (strcmp(what, "used-and-freed") == 0) put_forty(pool);
   gc_free(pool);
   return pool;
 }
@@ -414,7 +416,7 @@ static int child_misuse(int argc, char **argv) {
 }
 
 static const char *const calls[] = {"gc_pool_get", "gc_pool_put", "gc_pool_stats"};
-static const char *const wrong[] = {"null", "one", "foreign", "object", "inside", "copy", "freed"};
+static const char *const wrong[] = {"null", "one", "foreign", "object", "inside", "copy", "freed", "used-and-freed"};
 enum { CALLS = sizeof calls / sizeof *calls, WRONG = sizeof wrong / sizeof *wrong };
 
 START_TEST(misuse_ends_with_a_line) {

@@ -78,7 +78,7 @@ START_TEST(nothing_is_lost_or_handed_out_twice) {
   struct gc_pool_metrics m = stats(play.pool);
   ck_assert_uint_eq(m.misses, (uint64_t)play.made);
   ck_assert_uint_eq(m.held, (uint64_t)play.made);
-  for (int i = 0; i < play.made; i++) check_out(gc_pool_get(play.pool));
+  for (int i = play.made; i > 0; i--) check_out(gc_pool_get(play.pool));
   ck_assert_uint_eq(stats(play.pool).held, 0);
 }
 END_TEST
@@ -120,7 +120,7 @@ static void one_more_life(void) {
 START_TEST(threads_that_come_and_go_lose_nothing) {
   gc_set_percent(-1);
   run_tokens(one_more_life);
-  for (int i = 0; i < play.made; i++) check_out(gc_pool_get(play.pool));
+  for (int i = play.made; i > 0; i--) check_out(gc_pool_get(play.pool));
   struct gc_pool_metrics m = stats(play.pool);
   ck_assert_uint_eq(m.held, 0);
   ck_assert_uint_eq(m.misses, (uint64_t)play.made);
