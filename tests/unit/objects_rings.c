@@ -119,6 +119,22 @@ START_TEST(half_done_operations_cost_a_slot_at_most) {
 }
 END_TEST
 
+/* A thief that is late: the owner has come round to the slot that it has not cleared, and may not have read. */
+START_TEST(slot_of_a_late_thief_is_not_used) {
+  push(1);
+  push(2);
+  struct gcrt_ring *ring = (struct gcrt_ring *)rings.tail;
+  gcrt_store(&ring->ends, (size_t)2 << 32 | 1);
+  for (size_t i = 3; i <= GCRT_RING_LEAST + 1; i++) {
+    struct gcrt_slot *slot = gcrt_rings_push(&rings, (struct gcrt_pooled){i, i + 7});
+    ck_assert_msg((slot != NULL) == (i <= GCRT_RING_LEAST), "item %zu", i);
+  }
+  ck_assert_uint_eq(ring->slots[0].item, 1);
+  gcrt_store(&ring->slots[0].item, 0);
+  ck_assert_ptr_eq(gcrt_rings_push(&rings, (struct gcrt_pooled){20, 27}), &ring->slots[0]);
+}
+END_TEST
+
 START_TEST(half_done_growth_is_completed) {
   for (size_t i = 1; i <= GCRT_RING_LEAST; i++) push(i);
   size_t slots = gcrt_rings_next_slots(&rings);
@@ -164,6 +180,23 @@ START_TEST(every_item_is_taken_once) {
 }
 END_TEST
 
+static void *rob(void *unused) {
+  (void)unused;
+  while (!gcrt_load_acquire(&done)) continue;
+  for (size_t item; (item = steal()) != 0;) note(item);
+  return NULL;
+}
+
+static void begin(void) { gcrt_store_release(&done, 1); }
+
+START_TEST(thieves_share_what_there_is) {
+  for (size_t i = 1; i <= ITEMS; i++) push(i);
+  char unused[THREADS];
+  run_threads(rob, unused, 1, begin);
+  for (size_t i = 1; i <= ITEMS; i++) TEST_REQUIRE(gcrt_load(&seen[i]) == 1, "item %zu: %zu", i, gcrt_load(&seen[i]));
+}
+END_TEST
+
 static Suite *make_suite(void) {
   Suite *suite = suite_create("objects-rings");
   TCase *tests = test_case(suite, "deque", 30);
@@ -173,8 +206,10 @@ static Suite *make_suite(void) {
   tcase_add_test(tests, indices_run_over);
   tcase_add_test(tests, clearing_keeps_a_small_ring_only);
   tcase_add_test(tests, half_done_operations_cost_a_slot_at_most);
+  tcase_add_test(tests, slot_of_a_late_thief_is_not_used);
   tcase_add_test(tests, half_done_growth_is_completed);
   tcase_add_test(tests, every_item_is_taken_once);
+  tcase_add_test(tests, thieves_share_what_there_is);
   return suite;
 }
 
