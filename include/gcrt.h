@@ -7,6 +7,7 @@
 
 #include <gcrt/alloc.h>
 #include <gcrt/collect.h>
+#include <gcrt/pool.h>
 #include <gcrt/roots.h>
 #include <gcrt/runtime_metrics.h>
 #include <gcrt/thread.h>

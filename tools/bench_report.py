@@ -19,6 +19,7 @@ import bench_awk
 import bench_latency
 import bench_pacing
 import bench_plot
+import bench_pool
 from bench_model import ALLOCATORS, COLLECTORS, ONE_STOP, Case, Results, Row, binary_of, environment_of
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -61,6 +62,7 @@ def all_cases(quick, huge):
     yield from bench_pacing.all_cases(quick)
     full, left = (64, 8) if quick else (1024, 50)
     yield Case(f"release {full} to {left} MiB", "release", (full, left), "rss_bytes", "MiB", 2**20)
+    yield from bench_pool.all_cases(quick)
     yield from bench_latency.all_cases(quick, huge)
 
 
@@ -164,7 +166,7 @@ def mimalloc_rows(results):
     for case in results.cases:
         key = "wall_ns" if case.program != "garbage" else case.key
         ratio = results.ratio((case.name, "gcrt", key), (case.name, "mimalloc", key))
-        if "mimalloc" not in case.allocators or case.program == "release":
+        if "mimalloc" not in case.allocators or case.program in ("release", "pool"):
             continue
         if case.program == "binary_trees" or (case.program == "garbage" and case.args[0] in SMALL_GARBAGE):
             yield Row("mimalloc", case.name, ratio, 1.2)
@@ -324,7 +326,7 @@ def markdown(options, results, rows, machine, judged):
         out += ["**Failures**", ""] + [f"- {failure}" for failure in results.failures] + [""]
     if any(row.panel in PANELS for row in rows):
         out += ["![Ratios](results.svg)", ""]
-    for panel, title in {**PANELS, **RELEASE, **bench_pacing.PANELS, **bench_latency.PANELS}.items():
+    for panel, title in {**PANELS, **RELEASE, **bench_pacing.PANELS, **bench_pool.PANELS, **bench_latency.PANELS}.items():
         listed = [row for row in rows if row.panel == panel]
         if not listed:
             continue
@@ -361,7 +363,7 @@ def write_csv(path, results):
 def write_results(options, results):
     judged = not options.quick and options.runs >= RUNS_FOR_A_VERDICT
     rows = [*bdwgc_rows(results), *mimalloc_rows(results), *scaling_rows(results, len(os.sched_getaffinity(0))),
-            *tracker_rows(results), *bench_awk.rows(results), *release_rows(results), *bench_pacing.rows(results), *bench_latency.rows(results)]
+            *tracker_rows(results), *bench_awk.rows(results), *release_rows(results), *bench_pacing.rows(results), *bench_pool.rows(results), *bench_latency.rows(results)]
     if not judged:
         for row in rows:
             row.limit = None

@@ -7,18 +7,31 @@
 #include "api/api.h"
 #include "base/report.h"
 #include "cycle/cycle.h"
+#include "objects/pool.h"
 #include "observe/observe.h"
 
 #include <pthread.h>
 
+static void prepare(void) {
+  gcrt_cycle_fork_prepare();
+  gcrt_pools_fork_prepare();
+}
+
+static void parent(void) {
+  gcrt_pools_fork_parent();
+  gcrt_cycle_fork_parent();
+}
+
 static void child(void) {
+  /* First: ending the records of the other threads asks for it. */
+  gcrt_pools_fork_child();
   gcrt_cycle_fork_child();
   gcrt_metrics_after_fork();
   gcrt_oom_after_fork();
 }
 
 void gcrt_fork_init(void) {
-  if (pthread_atfork(gcrt_cycle_fork_prepare, gcrt_cycle_fork_parent, child) != 0) {
+  if (pthread_atfork(prepare, parent, child) != 0) {
     gcrt_fatal("no memory for the handlers of fork");
   }
 }

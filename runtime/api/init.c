@@ -14,6 +14,7 @@
 #include "cycle/scavenger.h"
 #include "heap/heap.h"
 #include "mark/mark.h"
+#include "objects/pool.h"
 #include "observe/observe.h"
 #include "sys/loader.h"
 #include "sys/proc.h"
@@ -32,6 +33,7 @@ static void end_of_program(void) {
 }
 
 static void end_of_thread(struct gcrt_thread *thread) {
+  gcrt_pools_end_thread(thread);
   if (!thread->cache) return;
   gcrt_cache_retire(thread->cache);
   thread->cache = NULL;
@@ -51,6 +53,7 @@ GCRT_COLD static void initialise(void) {
   gcrt_cpu_time_init();
   gcrt_limit_init(gcrt_options.memlimit);
   gcrt_pacer_set_percent((int)gcrt_options.gogc);
+  gcrt_pools_init();
   gcrt_observe_init();
   gcrt_fork_init();
   gcrt_stop_init((int)gcrt_options.signal, gcrt_options.stop_timeout);

@@ -26,6 +26,7 @@
 #include "world/roots.h"
 
 struct gcrt_cycle_listener gcrt_cycle_listener;
+struct gcrt_cycle_hooks gcrt_cycle_hooks;
 
 enum { FORK_PATIENCE_NS = 1000000000 };
 
@@ -133,6 +134,7 @@ static void begin(struct gcrt_cycle_report *report, enum gcrt_cycle_reason reaso
   gcrt_mark_get_stats(&stats);
   gcrt_store(&cycle.scanned_before, stats.scanned);
   gcrt_cpu_time_begin(report->number);
+  if (gcrt_cycle_hooks.begin) gcrt_cycle_hooks.begin();
 }
 
 /* The rest of a collection, beside the program. Gives the cycle's lock up; then the scavenger may have to be

@@ -99,6 +99,14 @@ struct gcrt_cycle_listener {
 };
 extern struct gcrt_cycle_listener gcrt_cycle_listener;
 
+/* What the layers above do for a collection. Set once at initialisation; NULL is not called. */
+struct gcrt_cycle_hooks {
+  /* It begins: before anything is marked, under the cycle's lock, while the program runs. By a mutator with every
+   * signal blocked, or by a thread of the library's; neither is stopped meanwhile. Allocates nothing. */
+  void (*begin)(void);
+};
+extern struct gcrt_cycle_hooks gcrt_cycle_hooks;
+
 /* cycle.c */
 /* Collects. The calling thread must be known, outside critical sections, and may hold no lock of the library's. Returns
  * whether a collection ran. */

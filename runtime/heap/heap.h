@@ -64,6 +64,16 @@ enum gcrt_kind gcrt_object_kind(const struct gcrt_place *place);
 /* Takes an object out of use. False if another thread freed it in the same moment. */
 bool gcrt_object_free(const struct gcrt_place *place, bool clobber);
 
+/* Called with the start of each object that ends in a span in which one was watched, by the sweep or by gc_free: before
+ * the cell can be handed out, with the contents as they were. Under the lock of the slot, or inside a critical section.
+ */
+extern void (*gcrt_heap_on_end)(uintptr_t start);
+/* For an object that the caller holds. */
+GCRT_INLINE void gcrt_heap_watch(const struct gcrt_place *place) {
+  gcrt_store_byte(&gcrt_heap.spans[place->chunk->first].watched, true);
+}
+GCRT_INLINE bool gcrt_span_watched(const struct gcrt_span *span) { return gcrt_load_byte(&span->watched) != 0; }
+
 /* sweep.c */
 /* With all threads stopped, the windows' unused cells marked and no sweep under way: what is white is to be freed and
  * what is black is white from now on. */

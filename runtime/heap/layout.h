@@ -88,6 +88,7 @@ struct gcrt_span {
   gcrt_byte listed; /* in the central list */
   gcrt_byte owned; /* a thread refills from it; always for a large object, and for a span that is being made or ended */
   gcrt_byte swept; /* low byte of gcrt_heap.epoch at its birth or its last sweep; another: it is to be swept */
+  gcrt_byte watched; /* somebody wants to know of the end of an object in it; until the span ends */
 };
 _Static_assert(sizeof(struct gcrt_span) == 64, "a cache line each");
 

@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+void (*gcrt_heap_on_end)(uintptr_t start);
+
 enum gcrt_object_state gcrt_object_at(const void *p, struct gcrt_place *place) {
   uintptr_t address = (uintptr_t)p;
   if (!gcrt_find_cell(address, place)) return gcrt_in_heap(address) ? GCRT_OBJECT_FREE : GCRT_OBJECT_FOREIGN;
@@ -46,6 +48,7 @@ bool gcrt_object_free(const struct gcrt_place *place, bool clobber) {
   bool large = (place->chunk->flags & GCRT_FLAG_LARGE) != 0;
   size_t slot = gcrt_load(&span->slot);
   uintptr_t start = gcrt_place_start(place);
+  if (GCRT_UNLIKELY(gcrt_span_watched(span))) gcrt_heap_on_end(start);
   /* Clobbered while the cell is still taken: once the bit is clear, another thread may be handed it. */
   if (clobber) memset((void *)start, 0xdb, size);
   bool marking = gcrt_load(&gcrt_heap.marking) != 0;

@@ -52,6 +52,7 @@ static struct gcrt_span *span_enter(size_t first, size_t chunks, const struct gc
   span->kept_windows = 0;
   gcrt_store_byte(&span->swept, (uint8_t)gcrt_load(&gcrt_heap.epoch));
   gcrt_store_byte(&span->listed, false);
+  gcrt_store_byte(&span->watched, false);
   gcrt_store(&span->slot, slot);
   if (entry->flags & GCRT_FLAG_UNCOLLECTABLE) {
     gcrt_set_bits(&gcrt_heap.uncollectable_map[first / 64], (size_t)1 << (first % 64));

@@ -23,8 +23,13 @@ static void clobber_cells(uintptr_t base, size_t cell, uint64_t mask) {
   for (; mask; mask &= mask - 1) memset((void *)(base + gcrt_ctz(mask) * cell), 0xdb, cell);
 }
 
+static void tell_of_end(uintptr_t base, size_t cell, uint64_t mask) {
+  for (; mask; mask &= mask - 1) gcrt_heap_on_end(base + gcrt_ctz(mask) * cell);
+}
+
 /* Cells freed in the span. */
 static size_t free_dead(size_t first, const struct gcrt_chunk *chunk, size_t bytes) {
+  bool watched = gcrt_span_watched(&gcrt_heap.spans[first]);
   gcrt_word *allocs = &gcrt_heap.allocs[first * GCRT_WORDS];
   gcrt_mark *marks = gcrt_span_marks(chunk);
   size_t freed = 0;
@@ -36,6 +41,7 @@ static size_t free_dead(size_t first, const struct gcrt_chunk *chunk, size_t byt
     if (alloc == 0) continue;
     uint64_t dead = gcrt_marks_with(marks + 64 * i, gcrt_black()) & alloc;
     if (dead == 0) continue;
+    if (GCRT_UNLIKELY(watched)) tell_of_end(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
     if (gcrt_heap.clobber) clobber_cells(gcrt_chunk_address(first) + i * 64 * bytes, bytes, dead);
     gcrt_marks_store(marks + 64 * i, dead, 0);
     gcrt_clear_bits_release(&allocs[i], dead);

@@ -15,6 +15,7 @@
 #include "heap/heap.h"
 #include "heap/stats.h"
 #include "mark/mark.h"
+#include "objects/pool.h"
 #include "observe/observe.h"
 #include "sys/clock.h"
 #include "sys/memory.h"
@@ -197,7 +198,7 @@ static void read_memory(struct runtime_metrics *m) {
   m->mcache_inuse = caches * sizeof(struct gcrt_cache);
   m->mcache_sys = caches * cache_bytes;
   m->gc_sys = usage.tables_sys + gcrt_mark_memory();
-  m->other_sys = gcrt_world.count * gcrt_page_size();
+  m->other_sys = gcrt_world.count * gcrt_page_size() + gcrt_pools_memory();
   m->sys = m->heap_sys + m->mspan_sys + m->mcache_sys + m->buckhash_sys + m->gc_sys + m->other_sys;
   read_limit(m);
 }

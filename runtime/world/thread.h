@@ -30,6 +30,13 @@
 
 struct gcrt_cache;
 
+/* What a thread remembers of an address. */
+struct gcrt_memo {
+  const void *key;
+  void *value;
+};
+enum { GCRT_MEMOS = 8 };
+
 enum gcrt_thread_state {
   GCRT_RUNNING,
   GCRT_SIGNALLED,
@@ -46,6 +53,9 @@ struct gcrt_thread {
   gcrt_word busy;
   struct gcrt_cache *cache; /* opaque here; the world calls gcrt_world_hooks to end it */
   size_t stress;            /* allocations until the next collection that GCRT_STRESS asks for */
+  size_t number;            /* a small one, of no two threads at a time; given by the layers above, 0: none yet */
+  size_t memo_life;         /* of the memos, by whoever writes them: another one than today's, they mean nothing */
+  struct gcrt_memo memos[GCRT_MEMOS]; /* the thread's own, for the layers above. Keep nothing alive */
 
   struct gcrt_registers registers;
   struct gcrt_bounds frame; /* of the stop signal, where the kernel saved all other registers; empty if none */
@@ -157,6 +167,25 @@ GCRT_INLINE struct gcrt_bounds gcrt_thread_alternate(const struct gcrt_thread *t
 GCRT_INLINE void gcrt_gate_enter(struct gcrt_thread *thread) {
   gcrt_store(&thread->busy, gcrt_load(&thread->busy) + 1);
   gcrt_signal_fence();
+}
+
+/* The same where it is known that the thread is in none: by a public function that no critical section calls. The count
+ * is not read, which in the shortest sections would be waited for. */
+GCRT_INLINE void gcrt_gate_enter_first(struct gcrt_thread *thread) {
+  gcrt_store(&thread->busy, 1);
+  gcrt_signal_fence();
+}
+
+/* True: the thread has to stop itself, at once. */
+GCRT_INLINE bool gcrt_gate_leave_last(struct gcrt_thread *thread) {
+  gcrt_signal_fence();
+  gcrt_store(&thread->busy, 0);
+  gcrt_signal_fence();
+  return gcrt_load(&thread->state) == GCRT_DEFERRED;
+}
+
+GCRT_INLINE void gcrt_gate_exit_last(struct gcrt_thread *thread) {
+  if (GCRT_UNLIKELY(gcrt_gate_leave_last(thread))) gcrt_stop_deferred(thread);
 }
 
 GCRT_INLINE void gcrt_gate_exit(struct gcrt_thread *thread) {
