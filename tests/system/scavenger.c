@@ -143,7 +143,7 @@ static int child_fork(int argc, char **argv) {
       check_list(kept, 8 * MIB);
       if (i % 10 != 9) _exit(0);
       /* It gets one of its own. */
-      fill(NULL);
+      system_on_thread(fill, NULL);
       drop();
       wait_for_release(m.released_total + 40 * MIB);
       TEST_REQUIRE(sleeps() >= 0, "no thread");
