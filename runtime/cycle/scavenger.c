@@ -55,7 +55,10 @@ static uint64_t take(gcrt_word *bytes) {
 void gcrt_scavenger_tell(void) {
   if (!gcrt_cycle_listener.released) return;
   struct gcrt_heap_usage usage;
+  /* It takes a lock, with which no mutator may be stopped. */
+  if (gcrt_self) gcrt_gate_enter(gcrt_self);
   gcrt_heap_usage(&usage);
+  if (gcrt_self) gcrt_gate_exit(gcrt_self);
   struct gcrt_release_report report = {
       .background = take(&scavenger.background),
       .eager = take(&scavenger.eager),
