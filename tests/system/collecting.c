@@ -127,13 +127,14 @@ START_TEST(heap_keeps_to_its_goal) {
     system_on_thread(make_garbage, (void *)(size_t)(2 * MIB));
     struct runtime_metrics m = system_metrics();
     if (m.heap_alloc > most) most = m.heap_alloc;
-    /* A refill is charged whole, so a heap passes its goal by what the caches hold, not by more; one that is marked
-     * beside the program may be outrun by a quarter. */
-    ck_assert_msg(m.heap_alloc <= m.next_gc + m.next_gc / 4 + MIB, "%llu allocated, goal %llu",
+    /* A refill is charged whole, so a heap passes its goal by what the caches hold, not by more. One that is marked
+     * beside the program may be outrun by a quarter, and by a window a millisecond for as long as whoever marks waits
+     * for a processor. */
+    ck_assert_msg(m.heap_alloc <= m.next_gc + m.next_gc / 2 + MIB, "%llu allocated, goal %llu",
                   (unsigned long long)m.heap_alloc, (unsigned long long)m.next_gc);
   }
   uint64_t cycles = system_collections() - before.num_gc;
-  ck_assert_msg(cycles * 2 * step >= 80 * MIB - 2 * step, "%llu collections over 80 MiB at steps of %llu",
+  ck_assert_msg((cycles + 1) * 2 * step >= 80 * MIB, "%llu collections over 80 MiB at steps of %llu",
                 (unsigned long long)cycles, (unsigned long long)step);
   ck_assert_msg(cycles * step <= 80 * MIB * 3, "%llu collections over 80 MiB at steps of %llu",
                 (unsigned long long)cycles, (unsigned long long)step);
@@ -163,8 +164,9 @@ static int child_off(int argc, char **argv) {
   TEST_REQUIRE(m.num_gc == 1 && m.num_forced_gc == 1);
   TEST_REQUIRE(m.heap_alloc <= 4 * MIB, "%llu bytes left", (unsigned long long)m.heap_alloc);
   TEST_REQUIRE(gc_set_percent(100) == -1);
+  m = system_metrics();
   for (int i = 0; i < 16; i++) system_on_thread(make_garbage, (void *)(size_t)(4 * MIB));
-  TEST_REQUIRE(system_collections() >= 5);
+  TEST_REQUIRE(system_collections() >= 1 + 64 * MIB / (4 * (m.next_gc - m.heap_live)));
   printf("as told\n");
   return 0;
 }
