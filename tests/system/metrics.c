@@ -340,6 +340,7 @@ static int child_alone(int argc, char **argv) {
 }
 
 START_TEST(the_only_thread_collects_in_one_stop) {
+  SKIP_WITHOUT_BACKGROUND();
   const char *environment[] = {"GCRT_TRACKER", "GCRT_STRESS", "GCRT_DEBUG", NULL};
   struct test_child child =
       test_child_exec_self("alone", NULL, &(struct test_child_options){.environment = environment});
