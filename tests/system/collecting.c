@@ -127,10 +127,9 @@ START_TEST(heap_keeps_to_its_goal) {
     system_on_thread(make_garbage, (void *)(size_t)(2 * MIB));
     struct runtime_metrics m = system_metrics();
     if (m.heap_alloc > most) most = m.heap_alloc;
-    /* A refill is charged whole, so a heap passes its goal by what the caches hold, not by more. One that is marked
-     * beside the program may be outrun by a quarter, and by a window a millisecond for as long as whoever marks waits
-     * for a processor. */
-    ck_assert_msg(m.heap_alloc <= m.next_gc + m.next_gc / 2 + MIB, "%llu allocated, goal %llu",
+    /* A refill is charged whole, so a heap passes its goal by what the caches hold, not by more; one that is marked
+     * beside the program may be outrun by a quarter. */
+    ck_assert_msg(m.heap_alloc <= m.next_gc + m.next_gc / 4 + MIB, "%llu allocated, goal %llu",
                   (unsigned long long)m.heap_alloc, (unsigned long long)m.next_gc);
   }
   uint64_t cycles = system_collections() - before.num_gc;
